@@ -1,0 +1,184 @@
+"""One typed schema of a run's configuration: TOML in, frozen values out, unknown keys refused with the nearest name.
+
+Layers, later wins: defaults, the file, `BLOCKWISE_<SECTION>__<KEY>` in the environment, `--set section.key=value`.
+The keys of `[options]` belong to the task and are checked by its `Options`.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from blockwise.errors import ConfigError, MissingError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SessionConfig(Section):
+    """One recording of a set, with what differs from `[input]` and `[model]`."""
+
+    path: str
+    variable: str | None = None
+    frame_rate: float | None = Field(None, gt=0)
+    model: str | None = None
+    name: str | None = None
+
+
+class InputConfig(Section):
+    """`[input]`: a path, URL, folder or glob, or a list of sessions."""
+
+    path: str | None = None
+    variable: str | None = None
+    frame_rate: float | None = Field(None, gt=0)
+    sessions: tuple[SessionConfig, ...] = ()
+
+
+class ModelConfig(Section):
+    path: str | None = None
+
+
+class OutputConfig(Section):
+    path: str | None = None
+
+
+class BlocksConfig(Section):
+    """`[blocks]`: core shape (or "auto"), context as (before, after) per axis, edge mode, memory for choosing a shape."""
+
+    shape: tuple[int, ...] | Literal["auto"] = "auto"
+    context: tuple[tuple[int, int], ...] | None = None
+    edge: Literal["overhang", "shrink", "snap"] | None = None
+    memory: str = "1GB"
+
+
+class ClusterConfig(Section):
+    """`[cluster]`: where workers run. `threads` is per worker for torch; None gives cores // workers."""
+
+    kind: Literal["local", "address"] = "local"
+    workers: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1)
+    device: str = "auto"
+    address: str | None = None
+
+
+class LedgerConfig(Section):
+    """`[ledger]`: None keeps SQLite in the run folder; mongodb:// takes credentials from the environment, not from here."""
+
+    url: str | None = None
+
+
+class FolderConfig(Section):
+    """`[run]`: the run folder and the engine's limits, in seconds. None for `lease_s`: clamp(workers / 50, 1, 30)."""
+
+    folder: str | None = None
+    lease_s: float | None = Field(None, gt=0)
+    block_timeout_s: float = Field(3600.0, gt=0)
+    retries: int = Field(2, ge=0)
+    drain_s: float = Field(60.0, gt=0)
+
+
+class RunConfig(Section):
+    """A whole configuration. `options` stays a mapping until the task's own `Options` reads it."""
+
+    task: str
+    input: InputConfig = InputConfig()
+    model: ModelConfig = ModelConfig()
+    output: OutputConfig = OutputConfig()
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    blocks: BlocksConfig = BlocksConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    ledger: LedgerConfig = LedgerConfig()
+    run: FolderConfig = FolderConfig()
+
+    @field_validator("task")
+    @classmethod
+    def _has_name(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("names no task")
+        return value
+
+    def options_as(self, schema: type[Model]) -> Model:
+        """`[options]` read by a task's own schema."""
+        return validated(schema, dict(self.options), "options")
+
+
+def validated(schema: type[Model], values: Mapping[str, Any], where: str = "") -> Model:
+    """`values` as `schema`, or one ConfigError that names every wrong key and the nearest right one."""
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(schema, dict(e), where) for e in error.errors())) from None
+
+
+def _sentence(schema: type[BaseModel], error: dict[str, Any], where: str) -> str:
+    location = [str(p) for p in error["loc"]]
+    key = ".".join(([where] if where else []) + location)
+    if error["type"] != "extra_forbidden":
+        return f"{key}: {error['msg']}, got {error['input']!r}"
+    known = _known_keys(schema, location[:-1])
+    near = difflib.get_close_matches(location[-1], known, 1, 0.5)
+    return f"unknown key {key!r}: " + (f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}")
+
+
+def _known_keys(schema: type[BaseModel], location: Sequence[str]) -> list[str]:
+    for part in location:
+        if part in schema.model_fields:
+            inner = [schema.model_fields[part].annotation, *getattr(schema.model_fields[part].annotation, "__args__", ())]
+            schema = next((t for t in inner if isinstance(t, type) and issubclass(t, BaseModel)), schema)
+    return list(schema.model_fields)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a TOML file, add environment and `key=value` overrides, check it. Relative paths stay as written.
+
+    Raises
+    ------
+    MissingError : no such file.  ConfigError : not TOML, unknown keys or wrong values.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise MissingError(f"no configuration at {file}: write one with `blockwise init TASK INPUT > run.toml`")
+    try:
+        values = tomllib.loads(file.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    for key, value in [*_environment(), *map(_override, overrides)]:
+        _put(values, key, value)
+    return validated(RunConfig, values)
+
+
+def _environment() -> list[tuple[str, Any]]:
+    prefix = "BLOCKWISE_"
+    names = [n for n in sorted(os.environ) if n.startswith(prefix) and "__" in n]
+    return [(n.removeprefix(prefix).lower().replace("__", "."), _value(os.environ[n])) for n in names]
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise ConfigError(f"--set {text!r}: write section.key=value, e.g. --set cluster.workers=4")
+    return key.strip(), _value(value.strip())
+
+
+def _value(text: str) -> Any:
+    """A TOML value where it parses as one, else the text itself."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {key}: {section!r} is a value, not a section")
+    values[last] = value

@@ -1,0 +1,120 @@
+"""What happens in a run, as values; whoever shows it subscribes. Batches of blocks, never one event per block.
+
+Emitted by the driver, from its one thread; a subscriber that raises is dropped and named in one `Message`.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Level = Literal["info", "warning", "error"]
+State = Literal["planned", "running", "interrupted", "failed", "done"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    at_s: float = field(default_factory=time.time)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message(Event):
+    """One sentence for a person."""
+
+    text: str
+    level: Level = "info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStarted(Event):
+    run: str
+    task: str
+    folder: str
+    dashboard: str
+    page: str
+    workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStarted(Event):
+    stage: str
+    main: bool
+    total: int
+    done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlocksDone(Event):
+    """A batch of blocks was booked; times are sums over the batch, in seconds."""
+
+    stage: str
+    worker: str
+    count: int
+    nbytes: int
+    read_s: float
+    compute_s: float
+    write_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockFailed(Event):
+    """One attempt at one block failed; `final` says it was quarantined."""
+
+    stage: str
+    domain: str
+    block: int
+    attempt: int
+    kind: str
+    worker: str
+    error: str
+    traceback: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLost(Event):
+    worker: str
+    suspects: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageFinished(Event):
+    stage: str
+    done: int
+    failed: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFinished(Event):
+    state: State
+    exit_code: int
+    done: int
+    failed: int
+    seconds: float
+    folder: str
+
+
+Subscriber = Callable[[Event], None]
+
+
+class Events:
+    """Passes events on to subscribers, in the order they came."""
+
+    def __init__(self, *subscribers: Subscriber) -> None:
+        self._subscribers = list(subscribers)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        self._subscribers.append(subscriber)
+
+    def emit(self, event: Event) -> None:
+        for subscriber in tuple(self._subscribers):
+            try:
+                subscriber(event)
+            except Exception as error:  # a broken progress bar must not end a run of days
+                self._subscribers.remove(subscriber)
+                self.emit(Message(text=f"{subscriber!r} failed and was dropped: {error!r}", level="warning"))
+
+    def message(self, text: str, level: Level = "info") -> None:
+        self.emit(Message(text=text, level=level))

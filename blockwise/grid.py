@@ -1,0 +1,169 @@
+"""The implicit tiling of one or many domains: block id <-> regions by arithmetic, no object per block at rest.
+
+A block's `core` is the region it alone writes: cores cover every domain exactly once. Its `read` region is the core with
+context, always inside the domain; `pad` is what the edge mode `overhang` asks the task to add around it.
+
+    overhang   every input has the full size, the part outside the domain is padding
+               |--core--|--core--|--co|··      ·· = pad
+    shrink     the last core and all context at the border are cut
+               |--core--|--core--|--co|
+    snap       every input has the full size, shifted inward at the border; the last core is the remainder only
+               |--core--|--core--|--co|
+                            |<- read ->|
+
+Ids run over the domains in order, in row-major order within a domain (the last axis fastest).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from blockwise.errors import ConfigError
+from blockwise.geometry import Domain, Region
+
+EdgeMode = Literal["overhang", "shrink", "snap"]
+Ids = npt.NDArray[np.int64]
+
+PAGE_BLOCKS: int = 16_384
+"""Blocks per ledger page, in both keepers; also the most that one lease may hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridSpec:
+    """How to tile: core shape in voxels, context (before, after) per axis, edge mode."""
+
+    shape: tuple[int, ...]
+    context: tuple[tuple[int, int], ...] = ()
+    edge: EdgeMode = "shrink"
+
+    def __post_init__(self) -> None:
+        if not self.context:
+            object.__setattr__(self, "context", ((0, 0),) * len(self.shape))
+        if min(self.shape) < 1:
+            raise ConfigError(f"[blocks] shape {list(self.shape)}: every side must be at least 1")
+        if len(self.context) != len(self.shape) or min(min(c) for c in self.context) < 0:
+            raise ConfigError(
+                f"[blocks] context {list(self.context)} does not fit shape {list(self.shape)}: one (before, after) >= 0 per axis"
+            )
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        return tuple(b for b, _ in self.context)
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        return tuple(a for _, a in self.context)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One unit of work: where it stands and what it reads and writes, in voxels of its domain."""
+
+    id: int
+    domain: int
+    index: tuple[int, ...]
+    core: Region
+    read: Region
+    pad: tuple[tuple[int, int], ...]
+
+    @property
+    def inner(self) -> tuple[slice, ...]:
+        """Where the core lies in the padded input."""
+        starts = [c - r + p for c, r, (p, _) in zip(self.core.begin, self.read.begin, self.pad, strict=True)]
+        return tuple(slice(s, s + n) for s, n in zip(starts, self.core.shape, strict=True))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return tuple(n + before + after for n, (before, after) in zip(self.read.shape, self.pad, strict=True))
+
+
+class Grid:
+    """The tiling of a ragged set of domains of one rank; all arithmetic, nothing stored per block."""
+
+    def __init__(self, domains: Domain | Sequence[Domain], spec: GridSpec) -> None:
+        self.domains = (domains,) if isinstance(domains, Domain) else tuple(domains)
+        self.spec = spec
+        for d in self.domains:
+            if len(d.shape) != len(spec.shape):
+                raise ConfigError(
+                    f"[blocks] shape {list(spec.shape)} has {len(spec.shape)} axes, domain {d.name!r} has {len(d.shape)}: {d.axes}"
+                )
+            if min(d.shape) < 1:
+                raise ConfigError(f"domain {d.name!r} is empty: shape {d.shape}")
+
+    @cached_property
+    def counts(self) -> tuple[tuple[int, ...], ...]:
+        """Blocks per axis of every domain."""
+        return tuple(tuple(-(-n // s) for n, s in zip(d.shape, self.spec.shape, strict=True)) for d in self.domains)
+
+    @cached_property
+    def starts(self) -> Ids:
+        """First block id of every domain, and the total as the last entry."""
+        return np.concatenate([[0], np.cumsum([prod(c) for c in self.counts], dtype=np.int64)]).astype(np.int64)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def block(self, id: int) -> Block:
+        """The block of one id.
+
+        Raises
+        ------
+        IndexError : `id` is not in 0 .. len(grid) - 1.
+        """
+        return next(self.blocks(np.array([id], np.int64)))
+
+    def blocks(self, ids: Ids) -> Iterator[Block]:
+        """Blocks of many ids, in the order given; the arithmetic is done for all at once."""
+        if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= len(self)):
+            raise IndexError(f"block {int(ids.min())}..{int(ids.max())} is not in 0..{len(self) - 1}")
+        owner = np.searchsorted(self.starts, ids, side="right") - 1
+        borders = np.flatnonzero(np.diff(owner)) + 1
+        for part, first in zip(np.split(ids, borders), np.concatenate([[0], borders]), strict=True):
+            if part.size:
+                yield from self._blocks_of(int(owner[first]), part)
+
+    def _blocks_of(self, domain: int, ids: Ids) -> Iterator[Block]:
+        extent = np.array(self.domains[domain].shape)
+        size, before, after = (np.array(v) for v in (self.spec.shape, self.spec.before, self.spec.after))
+        index = np.stack(np.unravel_index(ids - self.starts[domain], self.counts[domain]), axis=1)
+        core = index * size
+        stop = np.minimum(core + size, extent)
+        low, high = (core - before, core + size + after) if self.spec.edge != "shrink" else (core - before, stop + after)
+        if self.spec.edge == "snap":
+            low = np.clip(low, 0, np.maximum(extent - (size + before + after), 0))
+            high = low + size + before + after
+        begin, end = np.maximum(low, 0), np.minimum(high, extent)
+        if self.spec.edge == "shrink":
+            low, high = begin, end
+        pads = np.stack([begin - low, high - end], axis=2).tolist()
+        columns = zip(ids.tolist(), index.tolist(), core.tolist(), stop.tolist(), begin.tolist(), end.tolist(), pads, strict=True)
+        for id, i, c, s, b, e, p in columns:
+            yield Block(id, domain, tuple(i), Region(tuple(c), tuple(s)), Region(tuple(b), tuple(e)), tuple(map(tuple, p)))
+
+    def ids_meeting(self, domain: int, region: Region) -> Ids:
+        """Ids of the blocks of one domain whose core meets `region`."""
+        counts, shape = self.counts[domain], self.spec.shape
+        ranges = [np.arange(max(0, b // s), min(n, -(-e // s))) for b, e, s, n in zip(region.begin, region.end, shape, counts, strict=True)]
+        local: Ids = np.ravel_multi_index(tuple(np.meshgrid(*ranges, indexing="ij")), counts).ravel()
+        return local + self.starts[domain]
+
+    def owner(self, domain: int, points: npt.NDArray[np.int64]) -> Ids:
+        """Id of the block whose core holds each point.
+
+        Parameters
+        ----------
+        points : (n, rank) int64, voxels of the domain.
+        """
+        index = points // np.array(self.spec.shape)
+        local: Ids = np.ravel_multi_index(tuple(index.T), self.counts[domain])
+        return local + self.starts[domain]
+
+    def pages(self, domain: int) -> int:
+        """Ledger pages of one domain."""
+        return -(-int(self.starts[domain + 1] - self.starts[domain]) // PAGE_BLOCKS)

@@ -1,0 +1,158 @@
+"""The contract between engine and science.
+
+A task author writes the methods below and nothing about Dask, retries or ledgers. The engine calls them so:
+
+    driver   stages() domains() spec() outputs() memory() identity() prepare() ... finish()
+    worker   open()          once per process
+             setup(device)   once per process, lazily, in the compute thread
+             read(block)     in an I/O thread            may run for several blocks at once
+             compute(...)    in the one compute thread
+             write(...)      in an I/O thread: starts the writes; the engine awaits them, checksums them and books the block
+
+A task object is sent to the workers, so it holds configuration only; what is opened lives in attributes made by `open`.
+A block may be computed twice, even at once (G4): `write` must put the same bytes into the same place and touch nothing else.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from blockwise.config import RunConfig
+from blockwise.geometry import Domain
+from blockwise.grid import Block, GridSpec
+from blockwise.storage.writes import Array, Write
+
+
+class TaskOptions(BaseModel):
+    """Base of a task's own keys in `[options]`: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLayout:
+    """What the plan must know of one output array: its extent in the grid's axes and the unit that one writer must own.
+
+    unit : voxels per axis of the shard, or of the chunk where it is not sharded.
+    axes : for every axis of the grid, the axis of the output it maps to.
+    """
+
+    path: str
+    domain: int
+    shape: tuple[int, ...]
+    unit: tuple[int, ...]
+    itemsize: int
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture for the report: a PNG and the sentence below it."""
+
+    title: str
+    png: bytes
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenResult:
+    """What a finished stage hands to the driver's books: figures by name (JSON types) for status and report."""
+
+    figures: Mapping[str, object] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """One science (or one stage of it) over one grid."""
+
+    name: ClassVar[str]
+    version: ClassVar[str] = "1"
+    Options: ClassVar[type[TaskOptions]] = TaskOptions
+    batch_size: int = 1
+    """More than 1: `compute_batch` gets up to this many blocks of one input shape."""
+
+    @classmethod
+    def from_config(cls, config: RunConfig) -> Self:
+        """The task of a run's configuration, everything checked that needs no computing.
+
+        Raises
+        ------
+        ConfigError, InputError, ModelError : before anything is written.
+        """
+        raise TypeError(f"{cls.__name__} cannot be made from a configuration: it has no from_config")
+
+    def stages(self) -> Sequence["Task"]:
+        """The chain that one run works off, with a barrier between; this task, the main stage, is among them."""
+        return (self,)
+
+    @abstractmethod
+    def domains(self) -> Sequence[Domain]: ...
+
+    @abstractmethod
+    def spec(self) -> GridSpec: ...
+
+    def fingerprint(self, domain: int) -> Mapping[str, object]:
+        """What decides this domain's result besides grid, version and options: model digest, input identity (keys `input.<name>`)."""
+        return {}
+
+    def outputs(self) -> Sequence[OutputLayout]:
+        """The arrays the blocks write, for alignment verdicts and disk space."""
+        return ()
+
+    def output_path(self) -> str | None:
+        """The container that this run alone may write; its attributes name the run."""
+        return None
+
+    def memory(self) -> Mapping[str, int]:
+        """Projected bytes of one worker beside its imports, by term."""
+        return {}
+
+    def mask(self, domain: int) -> Callable[[npt.NDArray[np.int64]], npt.NDArray[np.bool_]] | None:
+        """Which blocks (ids counted from the domain's first) are to be computed; None: all. Masked blocks are reported, never done."""
+        return None
+
+    def prepare(self) -> None:
+        """Create outputs; idempotent, for it runs at every start."""
+
+    def open(self) -> None:
+        """Open sources and outputs in a worker process."""
+
+    def setup(self, device: str) -> Any:
+        """Load what `compute` needs, e.g. the model on `device`; returns the state."""
+        return None
+
+    @abstractmethod
+    def read(self, block: Block) -> Any:
+        """The inputs of one block, context included."""
+
+    @abstractmethod
+    def compute(self, inputs: Any, state: Any) -> Any:
+        """The result of one block."""
+
+    def compute_batch(self, inputs: Sequence[Any], state: Any) -> Sequence[Any]:
+        """Results of several blocks of one input shape; the engine retries a failing batch singly."""
+        return [self.compute(i, state) for i in inputs]
+
+    @abstractmethod
+    def write(self, block: Block, result: Any) -> Sequence[Write]:
+        """Start writing the core of one block; returns at once."""
+
+    def stored(self, block: Block) -> Sequence[Array] | None:
+        """What `write` stored for this block, in its order, read back; None where any of it is missing. For verify and rebuild."""
+        return None
+
+    def finish(self) -> FrozenResult | None:
+        """After the last block, in the driver: exports, reductions, summary figures. Idempotent."""
+        return None
+
+    def pictures(self) -> Sequence[Picture]:
+        """Example input and output for the report."""
+        return ()
+
+    def describe(self) -> Mapping[str, object]:
+        """What `plan` shows of the task: model, inputs, choices made, warnings under the key `warnings`."""
+        return {}

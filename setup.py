@@ -1,0 +1,5 @@
+"""Everything declarative lives in pyproject.toml; this file is for tools that still look for it."""
+
+from setuptools import setup
+
+setup()

@@ -1,0 +1,1 @@
+"""The sciences that run on blockwise: each folder lifts a published model onto blocks."""
