@@ -59,6 +59,31 @@ class FailureStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryPoint:
+    """How far the main stage was at one moment (seconds since the epoch): blocks and bytes booked since the run folder was made."""
+
+    at_s: float
+    blocks_done: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlowBlock:
+    """One of the slowest blocks of a run and where its time went, in seconds."""
+
+    stage: str
+    domain: str
+    block: int
+    read_s: float
+    compute_s: float
+    write_s: float
+
+    @property
+    def total_s(self) -> float:
+        return self.read_s + self.compute_s + self.write_s
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """A run at one moment. `map`: per cell of the main stage 0-100 % done, 200 = holds a running, 255 = holds a failed block."""
 
