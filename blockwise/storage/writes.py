@@ -29,5 +29,5 @@ def checksum(arrays: Sequence[Array]) -> int:
     """One crc32 over the bytes of all arrays of a block, in order, each in C order."""
     value = 0
     for data in arrays:
-        value = zlib.crc32(memoryview(np.ascontiguousarray(data).reshape(-1).view(np.uint8)), value)
+        value = zlib.crc32(np.ascontiguousarray(data).reshape(-1).view(np.uint8).data, value)
     return value
