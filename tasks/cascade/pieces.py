@@ -48,7 +48,15 @@ class CleanSet:
 
 
 def clean_sets(
-    neurons: Sequence[Neuron], *, noise_level: float, frame_rate: float, smoothing: float, causal: bool, window: int, seed: int = 0
+    neurons: Sequence[Neuron],
+    *,
+    noise_level: float,
+    frame_rate: float,
+    smoothing: float,
+    causal: bool,
+    window: int,
+    seed: int = 0,
+    legacy: bool = False,
 ) -> list[CleanSet]:
     """Resampled trials and targets, one set per dataset; trials noisier than the level or shorter than a window drop out.
 
@@ -60,7 +68,7 @@ def clean_sets(
     sets: list[CleanSet] = []
     for name in dict.fromkeys(n.dataset for n in neurons):
         trials = [t for n in neurons if n.dataset == name for t in n.trials]
-        clean = [resample_trial(t, noise_level=noise_level, frame_rate=frame_rate, random=random) for t in trials]
+        clean = [resample_trial(t, noise_level=noise_level, frame_rate=frame_rate, random=random, legacy=legacy) for t in trials]
         kept = tuple(c for c in clean if c is not None and c.dff.size >= window)
         if kept:
             sets.append(CleanSet(kept, tuple(smooth_counts(c.counts, smoothing, frame_rate, causal=causal) for c in kept)))

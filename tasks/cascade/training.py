@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from blockwise.errors import ModelError
+from blockwise.task import TaskOptions
 from tasks.cascade.pieces import CleanSet, Pieces, clean_sets, draw_pieces
 from tasks.spikes.ground_truth import Neuron
 
@@ -26,14 +27,12 @@ NetworkFactory = Callable[["TrainingConfig", "torch.Generator"], "torch.nn.Modul
 """Builds a network that maps (pieces, frames) float32 to (pieces, frames - windowsize + 1): one answer per window."""
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(TaskOptions):
     """How a model is trained; names and units are those of Cascade's config.yaml where it has them.
 
     smoothing : s. before_frac : share of the window before the answered frame. batch_size, epoch_windows : in windows.
-    learning_rate : None takes 2e-3 for Adam, 0.05 for Adagrad.
+    learning_rate : None takes 2e-3 for Adam, 0.05 for Adagrad. legacy : resample with the original's faults (resampling.py).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sampling_rate: float = Field(30.0, gt=0)
     smoothing: float = Field(0.2, gt=0)
@@ -48,7 +47,8 @@ class TrainingConfig(BaseModel):
     optimizer: Literal["adam", "adagrad"] = "adam"
     learning_rate: float | None = Field(None, gt=0)
     windows_per_piece: int = Field(128, ge=1)
-    epoch_windows: int = Field(1_500_000, ge=1)
+    epoch_windows: int = Field(1_000_000, ge=1)
+    legacy: bool = False
 
     @field_validator("filter_sizes")
     @classmethod
@@ -113,6 +113,7 @@ def train_member(
         causal=config.causal_kernel,
         window=config.windowsize,
         seed=root,
+        legacy=config.legacy,
     )
     return fit(sets, config, seed=root, network=network, progress=progress)
 

@@ -8,7 +8,6 @@ A ground-truth folder holds one folder per dataset, and that one file per neuron
 Readers give neurons in the order of their dataset's and file's name, so that an index means the same neuron everywhere.
 """
 
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blockwise.errors import BlockwiseWarning, ConfigError, InputError, MissingError
+from tasks.spikes.rates import replacing
 
 Vector = npt.NDArray[np.float64]
 
@@ -150,12 +150,8 @@ def import_ground_truth(
         raise ConfigError(f"{target} exists: choose another neuron name, or pass overwrite=True")
     target.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{key}_{i}": part for i, trial in enumerate(trials) for key, part in zip(_KEYS, trial, strict=True)}
-    temporary = target.with_suffix(".part")
-    with temporary.open("wb") as stream:
+    with replacing(target) as part, part.open("wb") as stream:
         np.savez_compressed(stream, allow_pickle=False, **arrays)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(target)
     return target
 
 
