@@ -1,6 +1,6 @@
 """Exports of spike rates under the names the original tool gave them: .npy and .mat beside the output, rates back into a Suite2p folder.
 
-Everything is streamed in bounded memory into a `.part` file, forced to disk and renamed: a crash leaves a whole file, or none.
+Everything is streamed in bounded memory into a file beside it, forced to disk and renamed: a crash leaves a whole file, or none.
 
     predictions_<name>.npy          (neurons, frames)
     full_prediction_<name>.mat      spike_rates

@@ -2,7 +2,7 @@
 
 Series are found by what NWB says of them (`neurodata_type`), with h5py alone; writing goes through pynwb, so that the result is valid NWB.
 A series is stored (frames, ROIs); everything here speaks (neurons, frames). Writing makes a copy beside the destination, adds to it, forces
-it to disk and renames it: a crash leaves the old file, or none, and a `.part` file that the next try replaces.
+it to disk and renames it: a crash leaves the old file, or none.
 """
 
 import shutil
@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from blockwise.errors import DependencyError, InputError, MissingError
+from blockwise.geometry import Region
+from blockwise.storage import identity, open_source
 from tasks.spikes.rates import Rates, replacing
-from tasks.spikes.traces import Contents, Traces2D, as_float, box
+from tasks.spikes.traces import Contents, Traces2D, as_float, box, rows_and_frames
 
 SERIES_TYPE = "RoiResponseSeries"
 
@@ -53,31 +55,27 @@ class NwbTraces:
     """Traces of one series, scaled as its `conversion` and `offset` say."""
 
     def __init__(self, path: str, variable: str | None) -> None:
-        self._path = path
-        self._file = _open(path)
-        self._series = _choose(path, _series(self._file), variable)
-        self._data = self._file[self._series]["data"]
-        self._conversion = float(self._data.attrs.get("conversion", 1.0))
-        self._offset = float(self._data.attrs.get("offset", 0.0))
-        rows, frames = self._data.shape[::-1] if self._data.ndim == 2 else (1, *self._data.shape)
-        self.shape: tuple[int, int] = (int(rows), int(frames))
+        with _open(path) as file:
+            series = _choose(path, _series(file), variable)
+        self._source = open_source(path, f"{series}/data")
+        self._conversion = float(self._source.attributes.get("conversion", 1.0))
+        self._offset = float(self._source.attributes.get("offset", 0.0))
+        self.shape: tuple[int, int] = rows_and_frames(self._source.shape[::-1])
 
     def read(self, rows: slice, frames: slice) -> Traces2D:
-        region = box(self.shape, rows, frames)
-        neurons, times = region.slices
-        block = self._data[times, neurons].T if self._data.ndim == 2 else self._data[times][np.newaxis][neurons]
-        data = as_float(np.ascontiguousarray(block))
+        wanted = box(self.shape, rows, frames)
+        rank = len(self._source.shape)
+        stored = self._source.read(Region(wanted.begin[::-1][:rank], wanted.end[::-1][:rank]))
+        data = as_float(np.ascontiguousarray(stored.reshape(stored.shape[0], -1).T[: wanted.shape[0]]))
         if (self._conversion, self._offset) == (1.0, 0.0):
             return data
         return data * data.dtype.type(self._conversion) + data.dtype.type(self._offset)
 
     def identity(self) -> dict[str, str]:
-        from blockwise.storage import identity
-
-        return {"traces": identity(self._path, f"{self._series}/data"), "scale": f"{self._conversion} {self._offset}"}
+        return {"traces": identity(self._source.path), "series": f"{self._source.variable} {self._conversion} {self._offset}"}
 
     def close(self) -> None:
-        self._file.close()
+        self._source.close()
 
 
 def _open(path: str) -> Any:
@@ -208,7 +206,7 @@ def _chunks(rates: Rates) -> Any:
     class Chunks(GenericDataChunkIterator):  # type: ignore[misc]
         def _get_data(self, selection: tuple[slice, ...]) -> Any:
             frames, neurons = selection
-            return rates.read(box(rates.shape, neurons, frames)).T
+            return rates.read(box(rows_and_frames(rates.shape), neurons, frames)).T
 
         def _get_maxshape(self) -> tuple[int, ...]:
             return rates.shape[::-1]

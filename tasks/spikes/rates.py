@@ -1,6 +1,7 @@
 """Rates on their way into files: what they are read from, in which pieces, and how a file is replaced in one step."""
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from blockwise.errors import StorageError
 from blockwise.geometry import Region
+from blockwise.storage import sync_folder
 
 PIECE_BYTES = 32 * 2**20
 """Bytes that are copied at a time."""
@@ -33,25 +35,23 @@ class Rates(Protocol):
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A `.part` file to fill; when the block ends well it is forced to disk and takes the place of `path`."""
-    part = path.with_name(f"{path.name}.part")
+    """A file beside `path` to fill; when the block ends well it is forced to disk and takes the place of `path`.
+
+    Raises
+    ------
+    StorageError : the folder is missing, full or not writable; the old content stays.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        yield part
-        _sync(part)
-        part.replace(path)
-        _sync(path.parent)
+        yield partial
+        with partial.open("rb") as handle:
+            os.fsync(handle.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
-        raise StorageError(f"{path} could not be written: {error}") from error
+        raise StorageError(error.errno, f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        partial.unlink(missing_ok=True)
 
 
 def pieces(rates: Rates) -> Iterator[Region]:

@@ -16,7 +16,6 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
@@ -25,21 +24,11 @@ import numpy as np
 
 from blockwise.config import InputConfig, SessionConfig
 from blockwise.errors import ConfigError, InputError, MissingError
-from blockwise.geometry import Region
-from tasks.spikes import nwb, suite2p
+from tasks.spikes import arrays, nwb, suite2p
 from tasks.spikes.suite2p import Correction
-from tasks.spikes.traces import ArrayTraces, Contents, Traces, rows_and_frames
+from tasks.spikes.traces import Contents, Traces, rows_and_frames
 
 Kind: TypeAlias = Literal["array", "suite2p", "nwb"]
-
-DEFAULT_VARIABLE = "dF_traces"
-"""Variable that calcium recordings in .mat files hold by convention."""
-
-RATE_NAME = "frame_rate"
-"""Attribute or variable that states the frame rate of an array file in Hz."""
-
-CONTAINERS = (".mat", ".npz", ".h5", ".hdf5", ".hdf", ".zarr")
-"""Suffixes of files that can hold the frame rate as a variable beside the traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +113,7 @@ def open_recording(recording: Recording) -> Traces:
     elif recording.kind == "nwb":
         traces = nwb.NwbTraces(recording.path, recording.variable)
     else:
-        traces = ArrayTraces(recording.path, recording.variable)
+        traces = arrays.ArrayTraces(recording.path, recording.variable)
     if traces.shape != recording.shape:
         traces.close()
         raise InputError(
@@ -199,7 +188,7 @@ def _inspect(place: _Place, default_model: str | None, correction: Correction) -
     elif kind == "nwb":
         found = nwb.contents(path, session.variable)
     else:
-        found = _array_contents(path, session.variable)
+        found = arrays.contents(path, session.variable)
     _check(path, found)
     return Recording(
         name=place.name,
@@ -235,33 +224,10 @@ def _frame_rate(path: str, kind: Kind, variable: str | None) -> float:
     if kind == "suite2p":
         rate = suite2p.frame_rate(Path(path))
     else:
-        rate = nwb.frame_rate(path, variable) if kind == "nwb" else _array_frame_rate(path, variable)
+        rate = nwb.frame_rate(path, variable) if kind == "nwb" else arrays.frame_rate(path, variable)
     if rate is None or not np.isfinite(rate) or rate <= 0:
         raise InputError(f"{path} states no frame rate: set frame_rate (Hz) under [input] or in its session")
     return rate
-
-
-def _array_frame_rate(path: str, variable: str | None) -> float | None:
-    """The attribute or else the variable `frame_rate` of an array file."""
-    from blockwise.storage import open_source
-
-    with closing(open_source(path, variable)) as source:
-        stated = source.attributes.get(RATE_NAME)
-    if stated is None and PurePosixPath(path).suffix in CONTAINERS:
-        with suppress(MissingError), closing(open_source(path, RATE_NAME)) as source:
-            stated = source.read(Region((0,) * len(source.shape), source.shape))
-    values = np.asarray(np.nan if stated is None else stated, np.float64).reshape(-1)
-    return float(values[0]) if values.size == 1 and np.isfinite(values[0]) else None
-
-
-def _array_contents(path: str, variable: str | None) -> Contents:
-    from blockwise.storage import open_source
-
-    if variable is None and PurePosixPath(path).suffix == ".mat":
-        with suppress(MissingError):
-            return _array_contents(path, DEFAULT_VARIABLE)
-    with closing(open_source(path, variable)) as source:
-        return Contents(source.variable, tuple(source.shape), str(np.dtype(source.dtype)))
 
 
 def _named(recordings: Sequence[Recording], given: Sequence[bool]) -> tuple[Recording, ...]:

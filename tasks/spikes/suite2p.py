@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from blockwise.errors import BlockwiseWarning, InputError, MissingError
 from blockwise.geometry import Region
+from blockwise.storage import Source, identity, open_source
 from tasks.spikes.traces import Contents, Traces2D, box
 
 SETTINGS = ("ops.npy", "settings.npy", "ops.json", "settings.json")
@@ -134,8 +135,6 @@ class Suite2pTraces:
         return fluorescence - self._correction.coefficient * neuropil
 
     def identity(self) -> dict[str, str]:
-        from blockwise.storage import identity
-
         files = {name: identity(str(self._plane / name)) for name in ("F.npy", "Fneu.npy", "iscell.npy")}
         return files | {"correction": json.dumps(asdict(self._correction))}
 
@@ -149,9 +148,7 @@ def _percentile(row: npt.NDArray[np.float64], percentile: float) -> float:
     return float(np.percentile(finite, percentile)) if finite.size else np.nan
 
 
-def _open(plane: Path, name: str) -> Any:
-    from blockwise.storage import open_source
-
+def _open(plane: Path, name: str) -> Source:
     if not (plane / name).is_file():
         raise MissingError(f"no {name} in {plane}: a Suite2p plane folder holds F.npy, Fneu.npy and iscell.npy")
     return open_source(str(plane / name))

@@ -44,31 +44,6 @@ class Contents:
     dtype: str
 
 
-class ArrayTraces:
-    """Traces of an array file that `blockwise.storage` can open; one dimension is one neuron."""
-
-    def __init__(self, path: str, variable: str | None) -> None:
-        from blockwise.storage import open_source
-
-        self._path, self._variable = path, variable
-        self._source = open_source(path, variable)
-        self.shape: tuple[int, int] = rows_and_frames(self._source.shape)
-
-    def read(self, rows: slice, frames: slice) -> Traces2D:
-        wanted = box(self.shape, rows, frames)
-        single = len(self._source.shape) == 1
-        region = Region(wanted.begin[1:], wanted.end[1:]) if single else wanted
-        return as_float(np.asarray(self._source.read(region)).reshape(-1, wanted.shape[1])[: wanted.shape[0]])
-
-    def identity(self) -> dict[str, str]:
-        from blockwise.storage import identity
-
-        return {"traces": identity(self._path, self._variable)}
-
-    def close(self) -> None:
-        self._source.close()
-
-
 def rows_and_frames(shape: tuple[int, ...]) -> tuple[int, int]:
     """The shape of an array of one or two dimensions as (neurons, frames)."""
     rows, frames = shape if len(shape) == 2 else (1, *shape)
