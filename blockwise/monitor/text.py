@@ -33,9 +33,11 @@ def human_bytes(nbytes: float) -> str:
 
 
 def human_seconds(seconds: float | None) -> str:
-    """Two units at most: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 13 min`, `4 d 06 h`; None is a dash."""
+    """Two units at most: `23 ms`, `0.4 s`, `12 s`, `3 min 05 s`, `2 h 13 min`, `4 d 06 h`; None is a dash."""
     if seconds is None:
         return "–"
+    if seconds < 0.0995:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

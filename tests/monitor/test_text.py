@@ -30,7 +30,8 @@ def test_bytes(nbytes, shown):
     ("seconds", "shown"),
     [
         (None, "–"),
-        (0, "0.0 s"),
+        (0, "0 ms"),
+        (0.0234, "23 ms"),
         (0.44, "0.4 s"),
         (9.96, "10 s"),
         (59.6, "1 min 00 s"),

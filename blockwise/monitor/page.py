@@ -1,0 +1,126 @@
+"""The live page beside Dask's dashboard: `/blockwise` and `/blockwise/status.json` on the scheduler's web server.
+
+A module for Dask's setting `distributed.scheduler.http.routes` (`route_modules()`), set before the cluster is made. The driver lives in
+the scheduler's process and puts `scheduler.extensions["blockwise"]` there, an object whose `snapshot()` returns the run's `Status` at
+once (it is called in the scheduler's event loop). The page asks for the status each second and keeps what it saw last when no answer
+comes.
+
+Names, errors and tracebacks are foreign text: the page sets them as text only, and its Content-Security-Policy admits one script and one
+style sheet by their digests, so that nothing else could run even if it got in.
+"""
+
+import base64
+import hashlib
+import json
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
+from typing import Any, Protocol
+
+import dask
+from distributed.http.utils import RequestHandler
+
+from blockwise.status import FailureStatus, Status
+
+EXTENSION = "blockwise"
+"""The name in `scheduler.extensions` under which the driver stands."""
+
+MAX_WORKERS: int = 32
+MAX_FAILURES: int = 8
+MAX_ERROR_CHARS: int = 160
+MAX_TRACEBACK_CHARS: int = 4_000
+"""Of all tracebacks together; each failure gets the tail of its own. With the map this keeps an answer below 20 kB."""
+
+
+def route_modules() -> list[str]:
+    """The value for `distributed.scheduler.http.routes`: the modules set there and this one."""
+    others: list[str] = dask.config.get("distributed.scheduler.http.routes")
+    return [*(m for m in others if m != __name__), __name__]
+
+
+class Source(Protocol):
+    """What the driver puts into `scheduler.extensions`."""
+
+    def snapshot(self) -> Status: ...
+
+
+class PageHandler(RequestHandler):
+    """`/blockwise`: the page, the same for every run."""
+
+    def set_default_headers(self) -> None:
+        for name, value in headers().items():
+            self.set_header(name, value)
+
+    def get(self) -> None:
+        self.finish(page())
+
+
+class StatusHandler(RequestHandler):
+    """`/blockwise/status.json`: the status with long lists cut; 404 while the scheduler has no run."""
+
+    def get(self) -> None:
+        source: Source | None = self.server.extensions.get(EXTENSION)
+        values = {"error": "no run on this scheduler"} if source is None else page_values(source.snapshot())
+        self.set_status(404 if source is None else 200)
+        self.set_header("Content-Type", "application/json; charset=utf-8")
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.finish(json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+
+
+def page_values(status: Status) -> dict[str, Any]:
+    """The status as JSON values of at most 20 kB; `hidden` counts the workers and failures left out.
+
+    The newest failures (the last ones) stay.
+    """
+    failures = status.failures[-MAX_FAILURES:]
+    cut = replace(status, workers=status.workers[:MAX_WORKERS], failures=tuple(_cut(f, len(failures)) for f in failures))
+    hidden = {"workers": len(status.workers) - len(cut.workers), "failures": len(status.failures) - len(failures)}
+    return {**cut.to_json(), "hidden": hidden}
+
+
+def _cut(failure: FailureStatus, count: int) -> FailureStatus:
+    tail = failure.traceback[-(MAX_TRACEBACK_CHARS // count) :]
+    return replace(failure, error=failure.error[:MAX_ERROR_CHARS], traceback=tail)
+
+
+@cache
+def page() -> str:
+    """The page with its style sheet and script inside."""
+    return _asset("page.html").replace("/*style*/", _asset("style.css")).replace("/*script*/", _asset("page.js"))
+
+
+@cache
+def headers() -> dict[str, str]:
+    policy = {
+        "default-src": "'none'",
+        "script-src": digest(_asset("page.js")),
+        "style-src": digest(_asset("style.css")),
+        "connect-src": "'self'",
+        "img-src": "data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": "; ".join(f"{key} {value}" for key, value in policy.items()),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+
+
+def digest(text: str) -> str:
+    """`text` as a source of a Content-Security-Policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _asset(name: str) -> str:
+    return files("blockwise.monitor").joinpath(name).read_text(encoding="utf-8")
+
+
+routes: list[tuple[str, type[RequestHandler], dict[str, Any]]] = [
+    ("blockwise", PageHandler, {}),
+    ("blockwise/status.json", StatusHandler, {}),
+]
