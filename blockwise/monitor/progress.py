@@ -23,6 +23,9 @@ SAMPLE_S: float = 0.5
 SAMPLES: int = 60
 """The rate is taken over the last `SAMPLES` moments at least `SAMPLE_S` apart: half a minute, or longer where blocks are long."""
 
+MAX_FAILURE_LINES: int = 20
+"""Failed blocks that get a line each; the others are only counted."""
+
 
 class Rate:
     """Blocks per second over the last moments."""
@@ -68,6 +71,7 @@ class ProgressBar:
         self._clock = clock
         self._stages: dict[str, StageProgress] = {}
         self._live: Live | None = None
+        self._failures = 0
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -123,7 +127,11 @@ class ProgressBar:
     def _fail(self, event: BlockFailed) -> None:
         if stage := self._stages.get(event.stage):
             stage.failed += 1
-        self._say(*event_lines(event), style="red")
+        self._failures += 1
+        if self._failures <= MAX_FAILURE_LINES:
+            self._say(*event_lines(event), style="red")
+        if self._failures == MAX_FAILURE_LINES:
+            self._say("further failed blocks are only counted", style="red")
 
     def _finish(self, event: StageFinished) -> None:
         if stage := self._stages.get(event.stage):

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from blockwise.events import BlockFailed, BlocksDone, Message, RunFinished, RunStarted, StageFinished, StageStarted, WorkerLost
 from blockwise.monitor.jsonlines import JsonLines
-from blockwise.monitor.progress import ProgressBar, Quiet, Rate, subscriber_for
+from blockwise.monitor.progress import MAX_FAILURE_LINES, ProgressBar, Quiet, Rate, subscriber_for
 from tests.monitor.values import Clock
 
 START = StageStarted(stage="[rates]", main=True, total=1000, done=100)
@@ -38,7 +38,7 @@ def drawn(bar):
 
 
 @pytest.fixture
-def bar(request):
+def bar():
     show = ProgressBar(io.StringIO(), clock=Clock())
     show(START)
     return show
@@ -93,6 +93,13 @@ def test_lines_above_the_bar(bar, event, parts):
     bar(event)
     assert all(part in said(bar) for part in parts)
     assert "\x1b" not in said(bar)
+
+
+def test_a_flood_of_failures_is_counted_not_listed(bar):
+    for _ in range(500):
+        bar(failed())
+    assert len(said(bar).splitlines()) == MAX_FAILURE_LINES + 1
+    assert "500 failed" in drawn(bar)
 
 
 @pytest.mark.parametrize("event", [batch(1), failed(final=False), START])
