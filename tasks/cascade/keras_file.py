@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blockwise.errors import ModelError
-from tasks.cascade.model_folder import Weights, write_durable
+from blockwise.storage.durable import write_atomic
+from tasks.cascade.model_folder import Weights
 from tasks.cascade.training import KERAS_NAMES
 
 KERAS_VERSION = "2.15.0"
@@ -45,7 +46,8 @@ def write_keras_file(path: str | Path, weights: Weights, window: int) -> Path:
         values = iter([weights[name] for name in KERAS_NAMES])
         for layer in layers:
             _write_layer(group, layer, values)
-    return write_durable(Path(path), buffer.getvalue())
+    write_atomic(path, buffer.getvalue())
+    return Path(path)
 
 
 def _write_layer(group: Any, layer: Mapping[str, Any], values: Iterator[npt.NDArray[np.float32]]) -> None:

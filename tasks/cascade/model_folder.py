@@ -1,12 +1,10 @@
 """Model folders on disk: `config.yaml` in Cascade's key names and one file of weights per member.
 
 A member is `Model_NoiseLevel_<level>_Ensemble_<member>.safetensors` (beside it, for Keras, `.h5`: keras_file.py).
-Every file appears under its name only when it is complete and on stable storage; a crash leaves at most a `.part` file. The bytes depend
+Every file appears under its name only when it is complete and on stable storage. The bytes depend
 on what is saved alone, so that writing a member twice, even at once, does no harm.
 """
 
-import os
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ import yaml
 
 from blockwise.config import validated
 from blockwise.errors import MissingError, ModelError
+from blockwise.storage.durable import make_folders, write_atomic
 from tasks.cascade.training import KERAS_NAMES, TrainingConfig
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
@@ -31,7 +30,10 @@ def write_member(path: str | Path, weights: Weights, metadata: Mapping[str, str]
     """Save weights by name as safetensors, durably; returns the path."""
     from safetensors.numpy import save
 
-    return write_durable(Path(path), save({k: np.ascontiguousarray(v) for k, v in weights.items()}, dict(metadata or {})))
+    target = Path(path)
+    make_folders(target.parent)
+    write_atomic(target, save({k: np.ascontiguousarray(v) for k, v in weights.items()}, dict(metadata or {})))
+    return target
 
 
 def read_member(path: str | Path) -> dict[str, npt.NDArray[np.float32]]:
@@ -57,7 +59,9 @@ def write_config(
     """Write `config.yaml` with the keys Cascade reads (spec 1.1), durably; returns the path."""
     values = config_values(config, name=name, datasets=datasets, levels=levels, members=members)
     text = yaml.safe_dump({**values, "training_finished": "Yes" if finished else "Running"}, sort_keys=False)
-    return write_durable(Path(folder) / "config.yaml", f"# Cascade model, trained by blockwise\n{text}".encode())
+    path = Path(folder) / "config.yaml"
+    write_atomic(path, f"# Cascade model, trained by blockwise\n{text}".encode())
+    return path
 
 
 def config_values(config: TrainingConfig, *, name: str, datasets: Sequence[str], levels: Sequence[int], members: int) -> dict[str, Any]:
@@ -113,20 +117,3 @@ def training_config(folder: str | Path, **changes: Any) -> TrainingConfig:
     kept = ("sampling_rate", "smoothing", "causal_kernel", "windowsize", "before_frac", "filter_sizes", "filter_numbers", "dense_expansion")
     chosen = {k: values[k] for k in kept if k in values} | {k: v for k, v in changes.items() if v is not None}
     return validated(TrainingConfig, chosen, str(Path(folder) / "config.yaml"))
-
-
-def write_durable(path: Path, data: bytes) -> Path:
-    """Write `data` beside `path`, force it to stable storage, then give it its name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
-    with part.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return path

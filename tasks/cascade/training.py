@@ -17,6 +17,7 @@ from pydantic import Field, field_validator
 
 from blockwise.errors import ModelError
 from blockwise.task import TaskOptions
+from tasks.cascade.checkpoint import ARRAYS
 from tasks.cascade.pieces import CleanSet, Pieces, clean_sets, draw_pieces
 from tasks.spikes.ground_truth import Neuron
 
@@ -67,7 +68,7 @@ class TrainingConfig(TaskOptions):
 class Member:
     """One trained network.
 
-    weights : arrays by name, float32: `conv1/kernel` (31, 1, 30), `conv1/bias`, ... `dense2/bias` in Keras' shapes and order for the
+    weights : arrays by name, float32: `conv1.kernel` (31, 1, 30), `conv1.bias`, ... `output.bias` in Keras' shapes and order for the
     default network, the module's own state otherwise. losses : mean squared error per epoch, (spikes per frame)^2.
     """
 
@@ -76,9 +77,8 @@ class Member:
     windows: int
 
 
-KERAS_NAMES: tuple[str, ...] = tuple(
-    f"{layer}/{part}" for layer in ("conv1", "conv2", "conv3", "dense1", "dense2") for part in ("kernel", "bias")
-)
+KERAS_NAMES: tuple[str, ...] = tuple(f"{layer}.{part}" for layer in ARRAYS for part in ("kernel", "bias"))
+"""Weights of Cascade's network in Keras' order."""
 
 
 def train_member(

@@ -91,9 +91,9 @@ def load_ground_truth(folder: str | Path, datasets: Sequence[str] | None = None,
     """
     problems: list[str] = []
     neurons: list[Neuron] = []
-    for dataset in _dataset_folders(Path(folder), datasets):
+    for dataset in dataset_folders(Path(folder), datasets):
         found = len(problems)
-        part = [_read_neuron(file, problems) for file in _neuron_files(dataset)]
+        part = [_read_neuron(file, problems) for file in neuron_files(dataset)]
         if not legacy or len(problems) == found:
             neurons += [n for n in part if n.trials]
     if problems:
@@ -188,10 +188,16 @@ def _checked_trial(index: int, dff: Vector, time_s: Vector, spikes: Vector) -> t
     return dff, time_s, np.sort(spikes)
 
 
-def _dataset_folders(folder: Path, datasets: Sequence[str] | None) -> list[Path]:
+def dataset_folders(folder: Path, datasets: Sequence[str] | None = None) -> list[Path]:
+    """Folders of all or some datasets, sorted; names as `load_ground_truth` takes them.
+
+    Raises
+    ------
+    MissingError : no such folder, or no such dataset in it.
+    """
     if not folder.is_dir():
         raise MissingError(f"no ground-truth folder at {folder}: give the folder that holds one folder per dataset")
-    known = sorted(p for p in folder.iterdir() if p.is_dir() and _neuron_files(p))
+    known = sorted(p for p in folder.iterdir() if p.is_dir() and neuron_files(p))
     if datasets is None:
         return known
     chosen = {p for name in datasets for p in known if name in (p.name, p.name.split("-")[0])}
@@ -201,7 +207,8 @@ def _dataset_folders(folder: Path, datasets: Sequence[str] | None) -> list[Path]
     return sorted(chosen)
 
 
-def _neuron_files(dataset: Path) -> list[Path]:
+def neuron_files(dataset: Path) -> list[Path]:
+    """Files of one dataset that may hold a neuron, sorted by name."""
     return sorted([*dataset.glob("CAttached*_mini.mat"), *dataset.glob("*.npz")], key=lambda p: p.name)
 
 
