@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -60,13 +60,12 @@ class GridSpec:
         return tuple(a for _, a in self.context)
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """One unit of work: where it stands and what it reads and writes, in voxels of its domain."""
 
     id: int
     domain: int
-    index: tuple[int, ...]
+    position: tuple[int, ...]
     core: Region
     read: Region
     pad: tuple[tuple[int, int], ...]
@@ -141,17 +140,18 @@ class Grid:
         begin, end = np.maximum(low, 0), np.minimum(high, extent)
         if self.spec.edge == "shrink":
             low, high = begin, end
-        pads = np.stack([begin - low, high - end], axis=2).tolist()
-        columns = zip(ids.tolist(), index.tolist(), core.tolist(), stop.tolist(), begin.tolist(), end.tolist(), pads, strict=True)
-        for id, i, c, s, b, e, p in columns:
-            yield Block(id, domain, tuple(i), Region(tuple(c), tuple(s)), Region(tuple(b), tuple(e)), tuple(map(tuple, p)))
+        pads = _tuples(np.stack([begin - low, high - end], axis=2).reshape(-1, 2))
+        pads = zip(*[map(tuple, pads)] * len(extent), strict=True)  # rank pairs at a time
+        cores, reads = map(Region, _tuples(core), _tuples(stop)), map(Region, _tuples(begin), _tuples(end))
+        for id, i, c, r, p in zip(ids.tolist(), _tuples(index), cores, reads, pads, strict=True):
+            yield Block(id, domain, i, c, r, p)
 
     def ids_meeting(self, domain: int, region: Region) -> Ids:
         """Ids of the blocks of one domain whose core meets `region`."""
         counts, shape = self.counts[domain], self.spec.shape
         ranges = [np.arange(max(0, b // s), min(n, -(-e // s))) for b, e, s, n in zip(region.begin, region.end, shape, counts, strict=True)]
-        local: Ids = np.ravel_multi_index(tuple(np.meshgrid(*ranges, indexing="ij")), counts).ravel()
-        return local + self.starts[domain]
+        local = np.ravel_multi_index(tuple(np.meshgrid(*ranges, indexing="ij")), counts).ravel()
+        return np.asarray(local + self.starts[domain], np.int64)
 
     def owner(self, domain: int, points: npt.NDArray[np.int64]) -> Ids:
         """Id of the block whose core holds each point.
@@ -161,9 +161,14 @@ class Grid:
         points : (n, rank) int64, voxels of the domain.
         """
         index = points // np.array(self.spec.shape)
-        local: Ids = np.ravel_multi_index(tuple(index.T), self.counts[domain])
-        return local + self.starts[domain]
+        local = np.ravel_multi_index(tuple(index.T), self.counts[domain])
+        return np.asarray(local + self.starts[domain], np.int64)
 
     def pages(self, domain: int) -> int:
         """Ledger pages of one domain."""
         return -(-int(self.starts[domain + 1] - self.starts[domain]) // PAGE_BLOCKS)
+
+
+def _tuples(rows: Ids) -> Iterator[tuple[int, ...]]:
+    """Rows of an (n, rank) array as tuples, by columns: a zip is faster than a tuple() per row."""
+    return zip(*rows.T.tolist(), strict=True)

@@ -95,6 +95,11 @@ class Task(ABC):
     @abstractmethod
     def spec(self) -> GridSpec: ...
 
+    def relevant_options(self) -> Mapping[str, object]:
+        """The options that decide this stage's result, resolved; a stage that ignores some leaves them out."""
+        options = getattr(self, "options", None)
+        return options.model_dump(mode="json") if isinstance(options, TaskOptions) else {}
+
     def fingerprint(self, domain: int) -> Mapping[str, object]:
         """What decides this domain's result besides grid, version and options: model digest, input identity (keys `input.<name>`)."""
         return {}
@@ -128,6 +133,10 @@ class Task(ABC):
     @abstractmethod
     def read(self, block: Block) -> Any:
         """The inputs of one block, context included."""
+
+    def pilot_inputs(self, block: Block) -> Any:
+        """Like `read`, for the pilot of a plan: nothing has run yet, so results of earlier stages are made for this block alone."""
+        return self.read(block)
 
     @abstractmethod
     def compute(self, inputs: Any, state: Any) -> Any:

@@ -83,8 +83,13 @@ def taken_over(driver: Driver) -> RunActive:
 
 def _plain(attempt: Attempt) -> Attempt:
     """Without NumPy integers and the lone surrogates that file names bring into tracebacks, for neither keeper can store them."""
-    texts = {"error": _encodable(attempt.error), "traceback": _encodable(attempt.traceback)}
-    return replace(attempt, block=int(attempt.block), attempt=int(attempt.attempt), **texts)
+    return replace(
+        attempt,
+        block=int(attempt.block),
+        attempt=int(attempt.attempt),
+        error=_encodable(attempt.error),
+        traceback=_encodable(attempt.traceback),
+    )
 
 
 def _encodable(text: str) -> str:

@@ -18,7 +18,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -217,7 +217,8 @@ class SqliteLedger:
     def attempts(self, stage: str | None = None) -> list[Attempt]:
         query = f"SELECT {ATTEMPT_COLUMNS} FROM attempt WHERE stage = coalesce(?, stage) ORDER BY at_s, stage, domain, block, attempt"
         with self._errors():
-            return [Attempt(*row, bool(final)) for *row, final in self._db.execute(query, (stage,))]
+            rows = self._db.execute(query, (stage,)).fetchall()
+        return [replace(Attempt(*row), final=bool(row[-1])) for row in rows]
 
     def forget_attempts(self, stage: str, domain: str, blocks: npt.NDArray[np.int64] | None = None) -> None:
         with self._transaction():

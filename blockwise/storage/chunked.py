@@ -113,7 +113,8 @@ def find_array(location: str, variable: str | None, defaults: Sequence[str] = ()
         return node, name or None
     if node is None and root is None and not _is_n5_folder(location):
         raise InputError(f"{location} holds no zarr, N5 or precomputed metadata (zarr.json, .zarray, .zgroup, attributes.json, info)")
-    found = [f"{name}/{n}" if name else n for n in arrays_below(join(location, name), node)]
+    found = [n for n in _consolidated(root) if not name or n.startswith(f"{name}/")] if node is not root else []
+    found = found or [join(name, n) if name else n for n in arrays_below(join(location, name), node)]
     if not found and name:
         known = list(arrays_below(location, root))
         raise MissingError(
@@ -149,8 +150,7 @@ def arrays_below(location: str, node: Node | None) -> Iterator[str]:
     if node and (image := multiscales(node.attributes)):
         yield str(image["datasets"][0]["path"])
         return
-    listed = _listed_metadata(node)
-    if listed is not None:
+    if listed := _consolidated(node):
         yield from listed
         return
     local = local_path(location)
@@ -171,15 +171,21 @@ def _has_files(folder: Path | None, name: str) -> bool:
     return folder is None or any(e.is_file() for e in os.scandir(folder / name))
 
 
-def _listed_metadata(node: Node | None) -> list[str] | None:
-    """Array names from zarr's consolidated metadata, None where there is none."""
-    if node is None:
-        return None
-    if v3 := node.document.get("consolidated_metadata"):
-        return sorted(n for n, d in v3["metadata"].items() if d.get("node_type") == "array")
-    if v2 := node.document.get("metadata"):
-        return sorted(n.removesuffix("/.zarray") for n in v2 if n.endswith("/.zarray"))
-    return None
+def _consolidated(node: Node | None) -> list[str]:
+    """Array names from a zarr group's consolidated metadata, an image of several levels as its finest; empty where there is none."""
+    document = node.document if node else {}
+    if v3 := document.get("consolidated_metadata"):
+        arrays = [n for n, d in v3["metadata"].items() if d.get("node_type") == "array"]
+        groups = {n: d.get("attributes", {}) for n, d in v3["metadata"].items() if d.get("node_type") == "group"}
+    else:
+        v2 = document.get("metadata", {})
+        arrays = [n.removesuffix("/.zarray") for n in v2 if n.endswith("/.zarray")]
+        groups = {n.removesuffix("/.zattrs"): d for n, d in v2.items() if n.endswith("/.zattrs")}
+    for group, image in ((n, multiscales(a)) for n, a in groups.items()):
+        if image:
+            finest = join(group, str(image["datasets"][0]["path"]))
+            arrays = [n for n in arrays if n == finest or not n.startswith(f"{group}/")]
+    return sorted(arrays)
 
 
 def open_chunked(path: str, variable: str | None, defaults: Sequence[str] = ()) -> ArraySource:

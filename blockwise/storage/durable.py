@@ -96,6 +96,7 @@ def check_writable(path: str | Path) -> None:
     place = Path(path)
     parent = place if os.path.exists(place) else place.absolute().parent
     if not os.path.exists(parent):
+        _check_reachable(place, _nearest(parent))
         raise StorageError(f"cannot write {place}: its folder {parent} does not exist; nearest that does: {_nearest(parent)}")
     if place != parent and not os.path.isdir(parent):
         raise StorageError(f"cannot write {place}: {parent} is a file, not a folder")
@@ -105,6 +106,12 @@ def check_writable(path: str | Path) -> None:
         raise StorageError(
             f"cannot write {place}: user {os.geteuid()} may not write in {parent} (mode {os.stat(parent).st_mode & 0o777:o})"
         )
+
+
+def _check_reachable(place: Path, nearest: Path) -> None:
+    """What looks missing may only be hidden from this user."""
+    if not os.access(nearest, os.X_OK, effective_ids=True):
+        raise StorageError(f"cannot write {place}: user {os.geteuid()} may not enter {nearest} (mode {os.stat(nearest).st_mode & 0o777:o})")
 
 
 def _nearest(path: Path) -> Path:

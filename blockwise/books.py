@@ -1,0 +1,209 @@
+"""The driver's books of one stage: which blocks remain, what has become of the others, what the next commit writes.
+
+Guaranteed: a block counts as done once, however often it is reported (G5); nothing is reported done before its commit returned.
+Only pages with work under way are held as bits, so the memory of a driver does not grow with the grid.
+Quarantined blocks stay out of the way until `blockwise retry`; masked blocks are counted and never marked.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from blockwise.grid import PAGE_BLOCKS, Grid, Ids
+from blockwise.lease import BlockError
+from blockwise.ledger.contract import Attempt, Bits, Booking, Ledger, Marks, PageKey
+from blockwise.status import MAP_CELLS
+
+Mask = Callable[[Ids], npt.NDArray[np.bool_]]
+
+CHECKSUM_BLOCKS: int = 10_000_000
+"""Most blocks of a stage for which checksums are kept: 4 bytes each."""
+
+
+@dataclass(slots=True)
+class Page:
+    """A page with work under way: done bits, and bits of what needs no work (masked, quarantined)."""
+
+    done: Bits
+    settled: Bits
+    size: int
+
+
+@dataclass(slots=True)
+class Books:
+    """One stage's account over all its domains; ids are the grid's."""
+
+    stage: str
+    grid: Grid
+    ledger: Ledger
+    driver: str = ""
+    masks: Sequence[Mask | None] = ()
+    done: int = 0
+    masked: int = 0
+    executed: int = 0
+    quarantined: dict[int, Attempt] = field(default_factory=dict)
+    tries: dict[int, int] = field(default_factory=dict)
+    cells: npt.NDArray[np.int64] = field(init=False)
+    _pages: dict[tuple[int, int], Page] = field(default_factory=dict)
+    _marks: list[Marks] = field(default_factory=list)
+    _attempts: list[Attempt] = field(default_factory=list)
+    _values: dict[str, object] = field(default_factory=dict)
+    _elsewhere: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.cells = np.zeros(min(MAP_CELLS, len(self.grid)), np.int64)
+        self.masks = self.masks or (None,) * len(self.grid.domains)
+        executed = self.ledger.get(f"executed.{self.stage}")
+        self.executed = executed if isinstance(executed, int) else 0
+        owners = {d.digest: i for i, d in enumerate(self.grid.domains)}
+        for attempt in self.ledger.attempts(self.stage):
+            if attempt.domain in owners:
+                self._remember(int(self.grid.starts[owners[attempt.domain]]) + attempt.block, attempt)
+        for index, domain in enumerate(self.grid.domains):
+            for page, bits in self.ledger.pages(self.stage, domain.digest):
+                self._count(index, page, bits)
+
+    def _remember(self, id: int, attempt: Attempt) -> None:
+        self.tries[id] = max(attempt.attempt, self.tries.get(id, 0))
+        if attempt.final:
+            self.quarantined[id] = attempt
+
+    def _count(self, domain: int, page: int, bits: Bits) -> None:
+        local = np.flatnonzero(bits)
+        self.done += local.size
+        self._shade(local + (int(self.grid.starts[domain]) + page * PAGE_BLOCKS))
+
+    def _shade(self, ids: Ids) -> None:
+        if ids.size:
+            self.cells += np.bincount(ids * len(self.cells) // len(self.grid), minlength=len(self.cells))
+
+    # --- what remains --------------------------------------------------------------------------------------------------------
+
+    @property
+    def remaining(self) -> int:
+        """Blocks neither done, masked (as far as pages were opened) nor quarantined."""
+        return len(self.grid) - self.done - self.masked - len(self.quarantined)
+
+    def pending(self) -> Iterator[Ids]:
+        """Ids of the blocks to compute, a page at a time, in order; pages that another driver holds are left out."""
+        for domain in range(len(self.grid.domains)):
+            for page in range(self.grid.pages(domain)):
+                ids = self._open(domain, page)
+                if ids.size:
+                    yield ids
+
+    def taken_over(self) -> Iterator[Ids]:
+        """Like `pending`, over the pages another driver held when `pending` came by, in case that driver has gone."""
+        elsewhere, self._elsewhere = self._elsewhere, []
+        for domain, page in elsewhere:
+            ids = self._open(domain, page)
+            if ids.size:
+                yield ids
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether pages are held by other drivers."""
+        return bool(self._elsewhere)
+
+    def _key(self, domain: int, page: int) -> PageKey:
+        return PageKey(self.stage, self.grid.domains[domain].digest, page)
+
+    def _open(self, domain: int, page: int) -> Ids:
+        key = self._key(domain, page)
+        first = int(self.grid.starts[domain]) + page * PAGE_BLOCKS
+        size = min(PAGE_BLOCKS, int(self.grid.starts[domain + 1]) - first)
+        done = self.ledger.page(key)
+        settled = np.zeros(PAGE_BLOCKS, np.bool_)
+        mask = self.masks[domain]
+        if mask is not None:
+            settled[:size] = ~mask(np.arange(page * PAGE_BLOCKS, page * PAGE_BLOCKS + size)) & ~done[:size]
+            self.masked += int(settled.sum())
+        settled[[id - first for id in self.quarantined if first <= id < first + size]] = True
+        todo = np.flatnonzero(~(done | settled)[:size])
+        if todo.size and not self.ledger.claim(key, self.driver):
+            self._elsewhere.append((domain, page))
+            self.masked -= int(settled.sum()) if mask is not None else 0
+            return np.empty(0, np.int64)
+        if todo.size:
+            self._pages[domain, page] = Page(done, settled, size)
+        return todo + first
+
+    # --- what happened -------------------------------------------------------------------------------------------------------
+
+    def book(self, ids: Ids, checksums: npt.NDArray[np.uint32] | None = None) -> int:
+        """Put durable blocks down for the next commit; how many of them were new."""
+        new = 0
+        owner = np.searchsorted(self.grid.starts, ids, side="right") - 1
+        page = (ids - self.grid.starts[owner]) // PAGE_BLOCKS
+        for domain, number in sorted(set(zip(owner.tolist(), page.tolist(), strict=True))):
+            part = (owner == domain) & (page == number)
+            new += self._book_page(domain, number, ids[part], checksums[part] if checksums is not None else None)
+        return new
+
+    def _book_page(self, domain: int, number: int, ids: Ids, checksums: npt.NDArray[np.uint32] | None) -> int:
+        first = int(self.grid.starts[domain]) + number * PAGE_BLOCKS
+        positions = ids - first
+        page = self._pages.get((domain, number))
+        fresh = ~page.done[positions] if page else np.zeros(len(ids), np.bool_)
+        if page is not None:
+            page.done[positions] = True
+        keep = checksums is not None and len(checksums) == len(ids) and len(self.grid) <= CHECKSUM_BLOCKS
+        if keep or fresh.any():
+            key = self._key(domain, number)
+            self._marks.append(Marks(key, positions, checksums) if keep else Marks(key, positions[fresh]))
+        self._shade(ids[fresh])
+        self.done += int(fresh.sum())
+        if page is not None and (page.done | page.settled)[: page.size].all():
+            del self._pages[domain, number]
+        return int(fresh.sum())
+
+    def is_done(self, ids: Ids) -> npt.NDArray[np.bool_]:
+        """Which of these blocks, all of pages under way, are booked."""
+        return np.array([self._bit(int(id)) for id in ids], np.bool_)
+
+    def _bit(self, id: int) -> bool:
+        domain, page, position = self.place(id)
+        held = self._pages.get((domain, page))
+        return held is None or bool(held.done[position])
+
+    def place(self, id: int) -> tuple[int, int, int]:
+        """Domain index, page and position in the page of a block."""
+        domain = int(np.searchsorted(self.grid.starts, id, side="right")) - 1
+        page, position = divmod(id - int(self.grid.starts[domain]), PAGE_BLOCKS)
+        return domain, page, position
+
+    def fail(self, error: BlockError, *, worker: str, limit: int) -> Attempt:
+        """Put one failed attempt down; it is final, and the block quarantined, once `limit` attempts have failed."""
+        domain, page, position = self.place(error.id)
+        number = self.tries.get(error.id, 0) + 1
+        attempt = Attempt(
+            stage=self.stage,
+            domain=self.grid.domains[domain].digest,
+            block=page * PAGE_BLOCKS + position,
+            attempt=number,
+            kind=error.kind,
+            worker=worker,
+            error=error.error,
+            traceback=error.traceback,
+            at_s=time.time(),
+            final=number >= limit,
+        )
+        self._remember(error.id, attempt)
+        if attempt.final and (held := self._pages.get((domain, page))):
+            held.settled[position] = True
+        self._attempts.append(attempt)
+        return attempt
+
+    def remember(self, name: str, value: object) -> None:
+        """Store a value with the next commit."""
+        self._values[name] = value
+
+    def flush(self) -> None:
+        """One durable commit of everything put down since the last."""
+        if self._marks or self._attempts or self._values:
+            self._values[f"executed.{self.stage}"] = self.executed
+            self.ledger.commit(Booking(tuple(self._marks), tuple(self._attempts), self._values))
+            self._marks, self._attempts, self._values = [], [], {}

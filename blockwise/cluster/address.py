@@ -1,0 +1,53 @@
+"""Workers of a Dask cluster that somebody else started; we connect to its scheduler and leave it running."""
+
+from typing import Any
+
+from blockwise.cluster.settings import dask_settings, device_of
+from blockwise.config import ClusterConfig
+from blockwise.errors import BlockwiseError, ConfigError
+
+
+class AddressWorkers:
+    """A client of the scheduler at `[cluster] address`; workers need blockwise installed and `--nthreads 3`."""
+
+    memory_limit_mb = 0.0
+
+    def __init__(self, config: ClusterConfig) -> None:
+        if not config.address:
+            raise ConfigError('[cluster] kind = "address" needs address, e.g. address = "tcp://127.0.0.1:8786"')
+        self.address, self.device = config.address, device_of(config)
+        self.client: Any = None
+
+    def __enter__(self) -> "AddressWorkers":
+        import dask
+        from distributed import Client
+
+        self._settings = dask.config.set(dask_settings(1))
+        try:
+            self.client = Client(self.address, set_as_default=False, timeout=20)
+            self.client.wait_for_workers(1, timeout=60)
+        except (OSError, TimeoutError) as error:
+            raise BlockwiseError(f"no Dask scheduler with workers answers at {self.address}: {error}") from error
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.client is not None:
+            self.client.close(timeout=5)
+        self._settings.__exit__(None, None, None)
+
+    @property
+    def dashboard(self) -> str:
+        """Address of Dask's dashboard."""
+        return str(self.client.dashboard_link)
+
+    @property
+    def page(self) -> str:
+        """There is none: the scheduler is not ours to add a page to."""
+        return ""
+
+    def count(self) -> int:
+        """Workers connected now."""
+        return len(self.client.nthreads())
+
+    def show(self, run: object) -> None:
+        """Nothing: see `page`."""

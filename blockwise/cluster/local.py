@@ -1,0 +1,102 @@
+"""Worker processes on this machine, as a Dask cluster; knows nothing of blocks.
+
+Guaranteed: processes are spawned, never forked (tensorstore aborts after a fork); every port is bound to 127.0.0.1; a dead worker is
+replaced; SIGINT is blocked in the threads that spawn, so that Ctrl-C never reaches a worker that is still starting.
+"""
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import psutil
+
+from blockwise.cluster.settings import LEASE_SLOTS, dask_settings, device_of, threads_per_worker
+from blockwise.config import ClusterConfig
+from blockwise.errors import BlockwiseError
+
+START_TRIES: int = 3
+"""A worker that is killed before it connected fails the whole cluster; it is made again this often."""
+
+
+class LocalWorkers:
+    """A running local cluster and its client; a context manager that closes both."""
+
+    def __init__(self, config: ClusterConfig) -> None:
+        from dask.system import CPU_COUNT
+
+        self.workers = config.workers or max(1, CPU_COUNT)
+        self.threads = threads_per_worker(config, self.workers)
+        self.device = device_of(config)
+        self.memory_limit_mb = psutil.virtual_memory().total / self.workers / 1e6
+        self._stack = ExitStack()
+        self.cluster: Any = None
+        self.client: Any = None
+
+    def __enter__(self) -> "LocalWorkers":
+        import dask
+
+        self._stack.enter_context(dask.config.set(dask_settings(self.threads)))
+        with signals_blocked():
+            self._start()
+        return self
+
+    def _start(self) -> None:
+        import logging
+
+        from distributed import Client, LocalCluster
+
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for attempt in range(START_TRIES):
+            try:
+                self.cluster = LocalCluster(
+                    n_workers=self.workers,
+                    threads_per_worker=LEASE_SLOTS,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    worker_dashboard_address="127.0.0.1:0",
+                )
+                self.client = Client(self.cluster, set_as_default=False)
+            except Exception as error:
+                if attempt == START_TRIES - 1:
+                    raise BlockwiseError(f"{self.workers} local workers did not start in {START_TRIES} tries: {error}") from error
+            else:
+                return
+
+    def __exit__(self, *exc: object) -> None:
+        with signals_blocked():
+            if self.client is not None:
+                self.client.close(timeout=5)
+            if self.cluster is not None:
+                self.cluster.close(timeout=10)
+        self._stack.close()
+
+    @property
+    def dashboard(self) -> str:
+        """Address of Dask's dashboard."""
+        return f"http://127.0.0.1:{self.cluster.scheduler.http_server.port}/status"
+
+    @property
+    def page(self) -> str:
+        """Address of our live page, on the same server."""
+        return self.dashboard.rsplit("/", 1)[0] + "/blockwise"
+
+    def show(self, run: object) -> None:
+        """Let the live page draw `run.snapshot()`; the scheduler lives in this process."""
+        self.cluster.scheduler.extensions["blockwise"] = run
+
+    def count(self) -> int:
+        """Workers connected now."""
+        return len(self.cluster.scheduler.workers)
+
+
+@contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back for a while; threads and processes started meanwhile never get SIGINT."""
+    numbers = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

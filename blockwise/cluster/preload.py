@@ -1,0 +1,23 @@
+"""Loaded by every local worker process before it starts: it outlives neither its driver nor a Ctrl-C meant for the driver.
+
+A worker dies with the driver within 0.03 s on Linux (PR_SET_PDEATHSIG), also inside a long C call; elsewhere Dask's own watch does it.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+
+
+def dask_setup(worker: Any) -> None:
+    """Ignore SIGINT and SIGTERM, which reach the whole terminal group; the driver drains workers by message."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        parent = os.getppid()
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent or parent == 1:
+            os._exit(1)

@@ -1,0 +1,349 @@
+"""Streams the leases of one stage into a Dask cluster, books what comes back, and decides about failures.
+
+One thread does everything here; Dask's threads only put messages into its inbox. Guaranteed: a block is marked only after its data
+is durable (the receipt or progress message says so) and after that at most COMMIT_S passes before the mark is. A lease that dies with
+its worker costs its started, unbooked blocks one attempt each, in solitude; its other blocks are leased again without blame.
+A crash of the driver leaves written, unmarked blocks: they are computed again, to the same bytes (G2).
+"""
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from blockwise.books import Books
+from blockwise.cluster.settings import LEASES_PER_WORKER
+from blockwise.config import FolderConfig
+from blockwise.events import BlockFailed, BlocksDone, Events, State, WorkerLost
+from blockwise.grid import Ids
+from blockwise.lease import BlockError, Lease, Progress, Receipt
+from blockwise.leasing import Backlog, Pace, target_lease_s
+from blockwise.status import SlowBlock
+from blockwise.worker import TOPIC, StagePlugin, StageSpec, drain, run_lease
+
+COMMIT_S: float = 0.1
+"""Most seconds between a receipt and its durable mark, beyond the commit itself."""
+TICK_S: float = 0.05
+BREAKER_BLOCKS: int = 20
+"""If the first blocks of a stage all fail with one class, the stage stops: a typo must not poison 10^8 blocks."""
+POISON_TRIES: int = 2
+DISK_PAUSES_S: tuple[float, ...] = (5, 10, 30, 60, 60, 60, 60, 60, 60, 60)
+"""Waits between probes of a full disk; after the last the run stops, resumable."""
+OOM_FRACTION: float = 0.85
+SLOWEST: int = 20
+
+
+@dataclass(slots=True)
+class Control:
+    """What a person asks of a running driver; signals set it, from any thread."""
+
+    drain: bool = False
+    stop: bool = False
+
+    def interrupt(self) -> None:
+        """First call: drain. Second: stop at once."""
+        self.stop, self.drain = self.drain, True
+
+
+@dataclass(slots=True)
+class Flying:
+    """A lease at a worker, and what progress has told of it."""
+
+    lease: Lease
+    future: Any
+    started: list[Ids] = field(default_factory=list)
+    counted: int = 0
+    worker: str = ""
+
+
+@dataclass(slots=True)
+class Activity:
+    """The last thing a worker told of itself."""
+
+    at_s: float
+    values: dict[str, float]
+
+
+class StageDriver:
+    """Drives one stage to its end.
+
+    Parameters
+    ----------
+    cluster : an entered cluster of blockwise.cluster, with `client` and `count()`.
+    memory_limit : bytes a worker may use, None if unknown; a death near it is an out-of-memory.
+    """
+
+    def __init__(self, cluster: Any, books: Books, spec: StageSpec, *, settings: FolderConfig, events: Events, control: Control) -> None:
+        self.cluster, self.books, self.spec, self.settings, self.events, self.control = cluster, books, spec, settings, events, control
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._flying: dict[int, Flying] = {}
+        self._number = int(time.time() * 1000) % 10**9 * 1000
+        kept = books.ledger.get(f"k.{spec.stage}")
+        self._pace = Pace(1.0, float(kept) if isinstance(kept, (int, float)) else 1.0)
+        self._backlog = Backlog(books.pending())
+        self._committed_s = self._begun_s = time.monotonic()
+        self._paused_until_s, self._disk_pauses, self._drain_sent_s = 0.0, 0, 0.0
+        self._finished = 0
+        self._first_failures: dict[int, str] = {}
+        self._overdue: set[int] = set()
+        self._state: State = "running"
+        self.activity: dict[str, Activity] = {}
+        self.slowest: list[SlowBlock] = []
+        self.nbytes = 0
+        self.message = ""
+
+    def run(self) -> State:
+        """Work until nothing remains (done or failed), the breaker trips (failed), or a person stops it (interrupted)."""
+        client = self.cluster.client
+        client.register_plugin(StagePlugin(self.spec), name=f"blockwise-{self.spec.stage}")
+        client.subscribe_topic(TOPIC, lambda event: self._inbox.put(lambda: self._hear(event[1])))
+        try:
+            while self._state == "running":
+                self._step()
+            self._land_the_rest()
+        finally:
+            self._remember()
+            client.unsubscribe_topic(TOPIC)
+            client.unregister_worker_plugin(f"blockwise-{self.spec.stage}")
+        return self._state
+
+    def _remember(self) -> None:
+        self.books.remember(f"k.{self.spec.stage}", self._pace.k)
+        self.books.flush()
+
+    def _step(self) -> None:
+        self._fill()
+        self._listen(TICK_S)
+        if self.control.drain:
+            self._drain()
+        elif not self._flying and self._backlog.empty and not self._next_pages():
+            self._state = "failed" if self.books.quarantined else "done"
+
+    def _next_pages(self) -> bool:
+        """Whether pages of other drivers are to be waited for or have become ours."""
+        if not self.books.elsewhere:
+            return False
+        self._backlog = Backlog(self.books.taken_over())
+        if self._backlog.empty:
+            self._listen(2.0)
+        return True
+
+    def _listen(self, seconds: float) -> None:
+        """Handle what is in the inbox, waiting at most this long for the first message; commit when due."""
+        try:
+            self._inbox.get(timeout=seconds)()
+            while True:
+                self._inbox.get_nowait()()
+        except queue.Empty:
+            pass
+        if time.monotonic() - self._committed_s >= COMMIT_S:
+            self.books.flush()
+            self._committed_s = time.monotonic()
+
+    # --- leasing -------------------------------------------------------------------------------------------------------------
+
+    def _fill(self) -> None:
+        workers = self.cluster.count()
+        self._pace.target_s = self.settings.lease_s or target_lease_s(workers)
+        window = LEASES_PER_WORKER * workers if not self._disk_pauses else 1
+        while len(self._flying) < window and not self.control.drain and time.monotonic() >= self._paused_until_s:
+            size = self._pace.size(self.books.remaining, workers) if not self._disk_pauses else 1
+            taken = self._backlog.take(size, time.monotonic())
+            if taken is None:
+                return
+            self._send(*taken)
+
+    def _send(self, ids: Ids, solo: bool) -> None:
+        self._number += 1
+        lease = Lease(self._number, self.spec.stage, ids, solo)
+        future = self.cluster.client.submit(run_lease, lease, key=f"{self.spec.stage}-{lease.number}", pure=False, retries=0)
+        self._flying[lease.number] = Flying(lease, future)
+        future.add_done_callback(lambda f, n=lease.number: self._inbox.put(lambda: self._landed(n)))
+
+    # --- hearing ---------------------------------------------------------------------------------------------------------------
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        worker = str(message.get("worker", ""))
+        if "progress" in message:
+            self._progressed(worker, Progress.decode(message["progress"]))
+        elif "activity" in message:
+            self.activity[worker] = Activity(time.monotonic(), message["activity"])
+        elif "overdue" in message:
+            self._overdue.add(int(message["overdue"]))
+
+    def _progressed(self, worker: str, progress: Progress) -> None:
+        flying = self._flying.get(progress.lease)
+        if flying is None:
+            return
+        flying.worker = worker
+        flying.started.append(progress.started)
+        flying.counted += len(progress.started)
+        self.books.executed += len(progress.started)
+        if progress.done.size:
+            self._finished += self.books.book(progress.done, progress.checksums if progress.checksums.size else None)
+
+    def _landed(self, number: int) -> None:
+        flying = self._flying.pop(number)
+        future = flying.future
+        if future.status == "finished":
+            self._book(flying, future.result())
+        elif not self.control.stop:
+            error = future.exception() if future.status == "error" else None
+            self._lost(flying, error)
+        future.release()
+
+    def _book(self, flying: Flying, receipt: Receipt) -> None:
+        self._pace.learn(receipt)
+        order = np.argsort(receipt.ids)
+        self._finished += self.books.book(receipt.ids[order], receipt.checksums[order])
+        self.books.executed += max(0, len(receipt.ids) + len(receipt.errors) - flying.counted)
+        self.nbytes += int(receipt.nbytes.sum())
+        if receipt.ids.size:
+            self._disk_pauses = 0
+            self._announce(receipt)
+        for error in receipt.errors:
+            self._failed(error, receipt.worker)
+        self._backlog.give_back(receipt.unfinished)
+
+    def _announce(self, receipt: Receipt) -> None:
+        sums = [float(c.sum()) for c in (receipt.read_s, receipt.compute_s, receipt.write_s)]
+        self.events.emit(
+            BlocksDone(
+                stage=self.spec.stage,
+                worker=receipt.worker,
+                count=len(receipt.ids),
+                nbytes=int(receipt.nbytes.sum()),
+                read_s=sums[0],
+                compute_s=sums[1],
+                write_s=sums[2],
+            )
+        )
+        total = receipt.read_s + receipt.compute_s + receipt.write_s
+        for i in np.argsort(total)[-3:]:
+            self._note_slow(int(receipt.ids[i]), (float(receipt.read_s[i]), float(receipt.compute_s[i]), float(receipt.write_s[i])))
+
+    def _note_slow(self, id: int, times: tuple[float, float, float]) -> None:
+        domain = self.books.place(id)[0]
+        local = id - int(self.books.grid.starts[domain])
+        slow = SlowBlock(self.spec.stage, self.books.grid.domains[domain].name, local, *times)
+        self.slowest = sorted([*self.slowest, slow], key=lambda s: -(s.read_s + s.compute_s + s.write_s))[:SLOWEST]
+
+    # --- failures --------------------------------------------------------------------------------------------------------------
+
+    def _failed(self, error: BlockError, worker: str) -> None:
+        """One failed attempt: try again when and how its kind asks, or quarantine; a full disk pauses the run instead."""
+        if error.disk_full:
+            self._pause_for_disk(error)
+            return
+        limit = min(POISON_TRIES, self.settings.retries + 1) if error.kind == "poison" else self.settings.retries + 1
+        if not self._finished:
+            self._first_failures[error.id] = error.kind
+        attempt = self.books.fail(error, worker=worker, limit=limit)
+        domain = self.books.grid.domains[self.books.place(error.id)[0]].name
+        self.events.emit(
+            BlockFailed(
+                stage=self.spec.stage,
+                domain=domain,
+                block=attempt.block,
+                attempt=attempt.attempt,
+                kind=attempt.kind,
+                worker=worker,
+                error=attempt.error,
+                traceback=attempt.traceback,
+                final=attempt.final,
+            )
+        )
+        if not attempt.final:
+            wait_s = min(60.0, 2.0 ** (attempt.attempt - 1)) if error.kind in ("transient", "poison") else 0.0
+            self._backlog.retry(error.id, time.monotonic() + wait_s, solo=error.kind in ("memory", "died", "timeout"))
+        kinds = set(self._first_failures.values())
+        if not self._finished and len(self._first_failures) >= BREAKER_BLOCKS and len(kinds) == 1:
+            self.message = f"the first {len(self._first_failures)} blocks all failed ({kinds.pop()}): {error.error}"
+            self.events.message(f"{self.message}. Stopped before the others fail alike; mend the cause and run again.", "error")
+            self._state = "failed"
+
+    def _pause_for_disk(self, error: BlockError) -> None:
+        self._backlog.give_back(np.array([error.id], np.int64))
+        if time.monotonic() < self._paused_until_s:
+            return
+        if self._disk_pauses == len(DISK_PAUSES_S):
+            self.message = "the disk stayed full"
+            self.control.drain = True
+            return
+        wait_s = DISK_PAUSES_S[self._disk_pauses]
+        self._disk_pauses += 1
+        self._paused_until_s = time.monotonic() + wait_s
+        self.message = f"disk full, next try in {wait_s:.0f} s"
+        self.events.message(f"The disk is full ({error.error}): paused, next try in {wait_s:.0f} s. Free some space to go on.", "warning")
+
+    def _lost(self, flying: Flying, error: BaseException | None) -> None:
+        """A lease died with its worker, or never ran. Blame what had started; a lease nothing is known of is split."""
+        ids = flying.lease.ids[~self.books.is_done(flying.lease.ids)]
+        started = np.concatenate([np.empty(0, np.int64), *flying.started])
+        suspects = ids if flying.lease.solo else np.intersect1d(ids, started)
+        innocents = np.setdiff1d(ids, suspects)
+        if not suspects.size and ids.size:
+            innocents = self._split(ids, flying)
+        self.events.emit(WorkerLost(worker=flying.worker or "unknown", suspects=len(suspects), reason=str(error or "cancelled")))
+        alone = len(suspects) == 1 and (flying.lease.solo or len(flying.lease.ids) == 1)
+        for id in suspects.tolist():
+            if alone or id in self._overdue:
+                self._failed(self._death(id, flying.worker), flying.worker)
+            else:
+                self._backlog.retry(id, 0.0, solo=True)
+        self._backlog.give_back(innocents)
+
+    def _split(self, ids: Ids, flying: Flying) -> Ids:
+        """Nothing had started as far as is known: half of it goes back as it is, a lone block runs alone next time."""
+        if len(ids) == 1:
+            self._backlog.retry(int(ids[0]), 0.0, solo=True)
+            return ids[:0]
+        half = len(ids) // 2
+        self._backlog.give_back(ids[half:])
+        return ids[:half]
+
+    def _death(self, id: int, worker: str) -> BlockError:
+        if id in self._overdue:
+            limit = self.settings.block_timeout_s
+            return BlockError(
+                id, "timeout", f"TimeoutError: no step of the block may take longer than {limit:g} s ([run] block_timeout_s)", ""
+            )
+        last = self.activity.get(worker)
+        limit_mb = self.cluster.memory_limit_mb
+        if last is not None and limit_mb and last.values.get("rss_mb", 0.0) > OOM_FRACTION * limit_mb:
+            text = f"MemoryError: the worker died at {last.values['rss_mb']:.0f} MB of {limit_mb:.0f} MB"
+            return BlockError(id, "memory", text, "")
+        return BlockError(id, "died", "ProcessDied: the worker process died while this block, alone, was in it", "")
+
+    # --- stopping --------------------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        """Ask the workers to give back what they have not started, once; wait at most drain_s; at once on a second request."""
+        now = time.monotonic()
+        if not self._drain_sent_s:
+            self._drain_sent_s = now
+            self.events.message(
+                f"Stopping: blocks under way are finished (at most {self.settings.drain_s:.0f} s); once more stops at once."
+            )
+            self.cluster.client.run(drain, wait=False, on_error="ignore")
+        if not self._flying or self.control.stop or now - self._drain_sent_s > self.settings.drain_s:
+            self._state = "interrupted"
+
+    def _land_the_rest(self) -> None:
+        """Take what has already come in; what is still out is abandoned and will be computed again."""
+        if self._state == "failed" and self._flying:
+            self.cluster.client.run(drain, wait=False, on_error="ignore")
+        deadline_s = time.monotonic() + 5
+        while self._flying and self._state == "failed" and time.monotonic() < deadline_s:
+            self._listen(TICK_S)
+        for flying in self._flying.values():
+            flying.future.release()
+        self._flying.clear()
+
+    @property
+    def running(self) -> int:
+        """Blocks inside workers now."""
+        return int(sum(a.values.get(k, 0) for a in self.activity.values() for k in ("reading", "computing", "writing")))

@@ -1,0 +1,28 @@
+"""What kind of failure an exception is: it decides whether and how a block is tried again."""
+
+import errno
+
+from blockwise.ledger.contract import FailureKind
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+TRANSIENT = (ConnectionError, TimeoutError, InterruptedError, BlockingIOError)
+MEMORY_WORDS = ("out of memory", "cannot allocate memory", "bad_alloc", "resource exhausted", "cublas_status_alloc_failed")
+DISK_WORDS = ("no space left on device", "disk quota exceeded", "resource_exhausted: error writing")
+TRANSIENT_WORDS = ("unavailable", "timed out", "temporarily", "connection reset", "stale file handle", "input/output error")
+
+
+def classify(error: BaseException) -> FailureKind:
+    """`memory`: may fit alone. `transient`: may pass later. `poison`: would fail again."""
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(w in text for w in MEMORY_WORDS):
+        return "memory"
+    if isinstance(error, TRANSIENT) or is_disk_full(error) or any(w in text for w in TRANSIENT_WORDS):
+        return "transient"
+    if isinstance(error, OSError) and not isinstance(error, (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)):
+        return "transient"
+    return "poison"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the disk, not the block, is at fault; such a block is never quarantined for it."""
+    return (isinstance(error, OSError) and error.errno in DISK_FULL) or any(w in str(error).lower() for w in DISK_WORDS)

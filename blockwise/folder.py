@@ -1,0 +1,171 @@
+"""A run folder: everything that is known of a run, in one place that can be copied, read from elsewhere, or deleted.
+
+    run.json        id of the run, when and with what it was made; written first, once
+    config.toml     the resolved configuration of the last start (config.json beside it for machines)
+    ledger.sqlite   what is done, unless [ledger] url keeps it elsewhere
+    status.json     the state, replaced atomically every second by the driver
+    history.jsonl   blocks and bytes over time, a line every few seconds
+    provenance.jsonl  one line per start: versions, host, adopted differences
+    run.log         events as JSON lines
+
+The driver writes; a crash leaves at most a torn last line in the .jsonl files, which readers skip.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from blockwise.config import RunConfig
+from blockwise.errors import MissingError, StorageError
+from blockwise.status import Counts, HistoryPoint, Status
+from blockwise.storage.durable import check_writable, write_atomic
+
+PACKAGES = ("blockwise", "numpy", "torch", "dask", "distributed", "tensorstore", "zarr", "h5py", "pymongo")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """One run's folder on disk."""
+
+    path: Path
+
+    @classmethod
+    def make(cls, path: str | Path) -> "RunFolder":
+        """The folder at `path`, made with a new run id where it is new.
+
+        Raises
+        ------
+        StorageError : it cannot be made or written.
+        """
+        folder = cls(Path(path))
+        check_writable(str(folder.path))
+        folder.path.mkdir(parents=True, exist_ok=True)
+        if not (folder.path / "run.json").exists():
+            made = {"run": time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:6], "made_s": time.time()}
+            write_atomic(folder.path / "run.json", json.dumps(made).encode())
+        return folder
+
+    @classmethod
+    def find(cls, path: str | Path) -> "RunFolder":
+        """An existing run folder.
+
+        Raises
+        ------
+        MissingError : there is none at `path`.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise MissingError(f"no run folder at {folder}: give the folder that `blockwise run` printed (it holds run.json)")
+        return cls(folder)
+
+    @property
+    def run(self) -> str:
+        return str(_read_json(self.path / "run.json").get("run", ""))
+
+    @property
+    def ledger(self) -> str:
+        return str(self.path / "ledger.sqlite")
+
+    def save_config(self, config: RunConfig) -> None:
+        write_atomic(self.path / "config.json", config.model_dump_json(indent=1).encode())
+        write_atomic(self.path / "config.toml", to_toml(config).encode())
+
+    def load_config(self) -> RunConfig:
+        """The configuration of the last start.
+
+        Raises
+        ------
+        MissingError : the folder holds none.
+        """
+        file = self.path / "config.json"
+        if not file.exists():
+            raise MissingError(f"{self.path} holds no config.json: it is no run folder, or its run stopped before it began")
+        return RunConfig.model_validate_json(file.read_bytes())
+
+    def note_start(self, **values: Any) -> None:
+        """Append one line of provenance: versions, host, command, and what the caller adds."""
+        line = {"at_s": time.time(), "argv": sys.argv, "host": platform.node(), "python": platform.python_version(), "versions": versions()}
+        self._append("provenance.jsonl", {**line, **values})
+
+    def starts(self) -> list[dict[str, Any]]:
+        return _read_lines(self.path / "provenance.jsonl")
+
+    def note_history(self, point: HistoryPoint) -> None:
+        self._append("history.jsonl", asdict(point))
+
+    def history(self) -> list[HistoryPoint]:
+        return [HistoryPoint(**line) for line in _read_lines(self.path / "history.jsonl")]
+
+    def _append(self, name: str, line: dict[str, Any]) -> None:
+        with (self.path / name).open("a") as file:
+            file.write(json.dumps(line, default=str) + "\n")
+
+    def write_status(self, status: Status) -> None:
+        """Replace status.json; atomic for readers, not synced: it only informs."""
+        partial = self.path / f".status.{os.getpid()}"
+        try:
+            partial.write_text(json.dumps(status.to_json()))
+            partial.replace(self.path / "status.json")
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path / 'status.json'}: {error}") from error
+
+    def read_status(self) -> Status:
+        """The state as last written; a run that never got so far is `planned`."""
+        values = _read_json(self.path / "status.json")
+        if values:
+            return Status.from_json(values)
+        return Status(run=self.run, task="", folder=str(self.path), output="", state="planned", blocks=Counts(), stages=())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides numbers, without importing any of it."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return values
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:  # torn by a crash
+            continue
+    return lines
+
+
+def to_toml(config: RunConfig) -> str:
+    """The configuration as TOML, sections in order, keys that are not set left out."""
+    values = config.model_dump(mode="json", exclude_none=True)
+    lines = [f"{k} = {_toml(v)}" for k, v in values.items() if not isinstance(v, dict)]
+    for section, keys in values.items():
+        if isinstance(keys, dict) and keys:
+            lines += ["", f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in keys.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value)

@@ -1,0 +1,115 @@
+"""Who drives a run, and whether that driver lives.
+
+The row in the ledger excludes a second driver; its copy in status.json informs. A row that names this host and boot is judged by the
+process itself, at once; one from another host by whether its counter moves within `SILENCE_S` of our own clock (clocks jump).
+A crash leaves the row behind; whoever comes next removes it.
+"""
+
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from blockwise.errors import LedgerError, RunActive, StorageError
+from blockwise.folder import RunFolder
+from blockwise.ledger import Driver, Ledger, open_ledger
+from blockwise.status import Status
+
+SILENCE_S: float = 10.0
+"""A driver elsewhere whose counter stands still for so long is dead."""
+STATUS_S: float = 1.0
+BEAT_EVERY: int = 2
+"""Status writes per heartbeat row."""
+
+
+def this_driver() -> Driver:
+    """This process, as a heartbeat row names it."""
+    started_s = psutil.Process().create_time()
+    return Driver(uuid.uuid4().hex[:12], platform.node(), boot_id(), os.getpid(), started_s, 0, time.time())
+
+
+def boot_id() -> str:
+    """Names this boot of this machine, so that a pid of before a reboot is not taken for a living one."""
+    with suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{psutil.boot_time():.0f}"
+
+
+def is_local(driver: Driver) -> bool:
+    return driver.host == platform.node() and driver.boot_id == boot_id()
+
+
+def process_lives(driver: Driver) -> bool:
+    """Whether the process of a local row still runs: same pid, same start."""
+    try:
+        process = psutil.Process(driver.pid)
+        return abs(process.create_time() - driver.started_s) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def drop_dead(ledger: Ledger, wait: Callable[[float], object] = time.sleep) -> list[Driver]:
+    """Remove the rows of dead drivers and return the living; waits up to SILENCE_S only for rows of other hosts."""
+    rows = ledger.drivers()
+    for row in rows:
+        if is_local(row) and not process_lives(row):
+            ledger.leave(row.id)
+    remote = {row.id: row.beat for row in rows if not is_local(row)}
+    deadline_s = time.monotonic() + SILENCE_S
+    while remote and time.monotonic() < deadline_s:
+        wait(0.5)
+        beats = {row.id: row.beat for row in ledger.drivers()}
+        remote = {id: beat for id, beat in remote.items() if beats.get(id) == beat}
+    for id in remote:
+        ledger.leave(id)
+    return ledger.drivers()
+
+
+def refuse_second(folder: str, living: list[Driver]) -> None:
+    """Raise RunActive naming the driver that has the run."""
+    if living:
+        d = living[0]
+        raise RunActive(
+            f"{folder} is being driven by process {d.pid} on {d.host}: wait for it, or stop it with Ctrl-C there (kill {d.pid}); "
+            "`blockwise status` shows what it does"
+        )
+
+
+class Heartbeat:
+    """Writes status.json every second and the heartbeat row every other, from a thread with a ledger connection of its own."""
+
+    def __init__(self, folder: RunFolder, ledger_url: str, driver: Driver, snapshot: Callable[[], Status]) -> None:
+        self._folder, self._url, self._driver, self._snapshot = folder, ledger_url, driver, snapshot
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="blockwise-heartbeat", daemon=True)
+
+    def __enter__(self) -> "Heartbeat":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._thread.join(timeout=10)
+        self.write()
+
+    def write(self) -> None:
+        """Write the present state now."""
+        with suppress(StorageError):  # a full disk must not end the run; the next second tries again
+            self._folder.write_status(replace(self._snapshot(), beat=self._driver.beat, at_s=time.time()))
+
+    def _loop(self) -> None:
+        ledger = open_ledger(self._url, self._folder.run)
+        while not self._over.wait(STATUS_S):
+            self._driver = replace(self._driver, beat=self._driver.beat + 1, at_s=time.time())
+            self.write()
+            if self._driver.beat % BEAT_EVERY == 0:
+                with suppress(LedgerError):
+                    ledger.beat(self._driver)
+        ledger.close()

@@ -1,0 +1,98 @@
+"""How many blocks a lease holds, and which ids go into the next one. No Dask here, no clock but the one given.
+
+K starts at 1 (or at the last K in the ledger), follows the measured time of leases toward the target by at most a factor of 4 per
+receipt, and never exceeds a page nor remaining / (4 x workers), so that the end of a stage is shared out.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from blockwise.grid import PAGE_BLOCKS, Ids
+from blockwise.lease import Receipt
+
+GROWTH: float = 4.0
+"""Most that K changes per receipt."""
+
+
+def target_lease_s(workers: int) -> float:
+    """Seconds of work per lease: clamp(workers / 50, 1, 30), so that the driver books at most some 50 leases a second."""
+    return min(30.0, max(1.0, workers / 50))
+
+
+@dataclass(slots=True)
+class Pace:
+    """K, the number of blocks of a lease."""
+
+    target_s: float
+    k: float = 1.0
+
+    def learn(self, receipt: Receipt) -> None:
+        """Move K toward the target by what this lease took."""
+        finished = len(receipt.ids) + len(receipt.errors)
+        if finished and receipt.wall_s > 0:
+            wish = finished * self.target_s / receipt.wall_s
+            self.k = min(max(wish, self.k / GROWTH, 1.0), self.k * GROWTH, float(PAGE_BLOCKS))
+
+    def size(self, remaining: int, workers: int) -> int:
+        return max(1, min(int(self.k), remaining // (4 * max(1, workers))))
+
+
+@dataclass(slots=True)
+class Backlog:
+    """Ids waiting for a lease: fresh ones by page, given-back ones first, failed ones when they are due, suspects alone."""
+
+    pages: Iterator[Ids]
+    current: Ids = field(default_factory=lambda: np.empty(0, np.int64))
+    returned: deque[Ids] = field(default_factory=deque)
+    due: list[tuple[float, int, bool]] = field(default_factory=list)
+    solo: deque[int] = field(default_factory=deque)
+    spent: bool = False
+
+    def give_back(self, ids: Ids) -> None:
+        if ids.size:
+            self.returned.append(ids)
+
+    def retry(self, id: int, at_s: float, *, solo: bool) -> None:
+        heapq.heappush(self.due, (at_s, id, solo))
+
+    def take(self, size: int, now_s: float) -> tuple[Ids, bool] | None:
+        """Up to `size` ids and whether they must run alone; None when nothing is ready now."""
+        while self.due and self.due[0][0] <= now_s:
+            _, id, solo = heapq.heappop(self.due)
+            if solo:
+                self.solo.append(id)
+            else:
+                self.returned.append(np.array([id], np.int64))
+        if self.solo:
+            return np.array([self.solo.popleft()], np.int64), True
+        if self.returned:
+            ids = self.returned.popleft()
+            if len(ids) > size:
+                self.returned.appendleft(ids[size:])
+            return ids[:size], False
+        return self._fresh(size)
+
+    def _fresh(self, size: int) -> tuple[Ids, bool] | None:
+        """Ids of one or more pages: a set of many short domains must not cost a lease each."""
+        parts, wanted = [], size
+        while wanted and self._refill():
+            parts.append(self.current[:wanted])
+            self.current = self.current[wanted:]
+            wanted -= len(parts[-1])
+        return (np.concatenate(parts), False) if parts else None
+
+    def _refill(self) -> bool:
+        while not self.current.size and not self.spent:
+            page = next(self.pages, None)
+            self.spent = page is None
+            self.current = self.current if page is None else page
+        return self.current.size > 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing waits, now or later."""
+        return not (self.returned or self.due or self.solo or self._refill())

@@ -1,0 +1,278 @@
+"""One run: a run folder, its ledger, a cluster, and the stages worked off one after the other.
+
+Order at the start, so that bad input fails before anything is written: read the configuration and the inputs, plan, open the ledger,
+refuse a second driver, compare fingerprints, claim the output, prepare the outputs, start the cluster. A run whose stages are all done
+stops before the claim and writes nothing.
+A crash at any point is resumed by the same call. Exit codes: 0 done, 1 failed blocks, 3 interrupted.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import psutil
+
+from blockwise.books import Books
+from blockwise.claim import check_claim, claim_output
+from blockwise.cluster import open_cluster
+from blockwise.config import RunConfig
+from blockwise.driver import Control, StageDriver
+from blockwise.errors import ConfigError
+from blockwise.events import Events, RunFinished, RunStarted, StageFinished, StageStarted, State, Subscriber
+from blockwise.fingerprint import check, fingerprint
+from blockwise.folder import RunFolder
+from blockwise.geometry import Domain
+from blockwise.grid import Grid
+from blockwise.heartbeat import Heartbeat, drop_dead, refuse_second, this_driver
+from blockwise.ledger import Ledger, open_ledger
+from blockwise.ledger.contract import Booking
+from blockwise.plan import Plan, make_plan
+from blockwise.snapshot import Rates, snapshot
+from blockwise.status import Status
+from blockwise.task import Task
+from blockwise.worker import StageSpec
+
+EXIT_CODES: dict[State, int] = {"done": 0, "failed": 1, "interrupted": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    state: State
+    status: Status
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES[self.state]
+
+
+def load_task(config: RunConfig) -> Task:
+    """The task that a configuration names, made and checked.
+
+    Raises
+    ------
+    ConfigError : no task of that name is installed; names the nearest.
+    """
+    import difflib
+    from importlib.metadata import entry_points
+
+    found = {e.name: e for e in entry_points(group="blockwise.tasks")}
+    if config.task not in found:
+        near = difflib.get_close_matches(config.task, found, 1, 0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(sorted(found))}"
+        raise ConfigError(f"no task {config.task!r}: {hint}")
+    task: Task = found[config.task].load().from_config(config)
+    return task
+
+
+def workers_of(config: RunConfig) -> int:
+    """Local workers that a configuration asks for; by default one per core."""
+    from dask.system import CPU_COUNT
+
+    return config.cluster.workers or max(1, int(CPU_COUNT))
+
+
+def plan(config: RunConfig, *, pilot_blocks: int = 20) -> Plan:
+    """Plan a run without writing anything."""
+    return plan_of(load_task(config), config, pilot_blocks=pilot_blocks)
+
+
+def plan_of(task: Task, config: RunConfig, *, pilot_blocks: int = 0) -> Plan:
+    """Plan a run of a task that is already made."""
+    return make_plan(task, workers=workers_of(config), memory_bytes=psutil.virtual_memory().total, pilot_blocks=pilot_blocks)
+
+
+def run(config: RunConfig, *, adopt: Collection[str] = (), subscribers: Sequence[Subscriber] = (), retry_failed: bool = False) -> Outcome:
+    """Run a configuration to its end, or go on with it.
+
+    Parameters
+    ----------
+    adopt : fingerprint keys that may differ from those the run was made with.
+    subscribers : called with every event.
+    retry_failed : try quarantined blocks anew.
+
+    Raises
+    ------
+    BlockwiseError : the configuration, inputs or plan are refused, or another driver has the run; nothing was changed.
+    """
+    return run_task(load_task(config), config, adopt=adopt, subscribers=subscribers, retry_failed=retry_failed)
+
+
+def run_task(
+    task: Task, config: RunConfig, *, adopt: Collection[str] = (), subscribers: Sequence[Subscriber] = (), retry_failed: bool = False
+) -> Outcome:
+    """Like `run`, for a task object; `config` says where and how."""
+    if config.run.folder is None:
+        raise ConfigError("[run] folder is not set: it holds the ledger and everything that is known of the run")
+    plan_of(task, config).check()
+    folder = RunFolder.make(config.run.folder)
+    ledger_url = config.ledger.url or folder.ledger
+    ledger = open_ledger(ledger_url, folder.run)
+    try:
+        return Run(task, config, folder, ledger, ledger_url, Events(*subscribers)).work(adopt, retry_failed)
+    finally:
+        ledger.close()
+
+
+@dataclass(slots=True)
+class Run:
+    """A run being driven by this process; `snapshot` may be called from any thread."""
+
+    task: Task
+    config: RunConfig
+    folder: RunFolder
+    ledger: Ledger
+    ledger_url: str
+    events: Events
+    state: State = "running"
+    message: str = ""
+    dashboard: str = ""
+    page: str = ""
+    driver_text: str = ""
+    driving: Any = None
+    stages: tuple[Task, ...] = ()
+    accounts: dict[str, Books] = field(default_factory=dict)
+    rates: Rates = field(default_factory=Rates)
+    begun_s: float = field(default_factory=time.time)
+    cluster: Any = None
+
+    def work(self, adopt: Collection[str], retry_failed: bool) -> Outcome:
+        """Everything from the first check to the last status."""
+        me = this_driver()
+        living = drop_dead(self.ledger)
+        if not self.ledger.shared:
+            refuse_second(str(self.folder.path), living)
+        self.stages, self.driver_text = tuple(self.task.stages()), f"process {me.pid} on {me.host}"
+        prints = {(s.name, d.name): (s, d, fingerprint(s, i)) for s in self.stages for i, d in enumerate(s.domains())}
+        adopted = self._check_fingerprints(prints.values(), adopt)
+        if path := self.task.output_path():
+            check_claim(path, self.folder.run)
+        if retry_failed:
+            self._forget_failures()
+        self._open_accounts()
+        if self.ledger.get("finished") == self._signature():
+            return self._end("done")
+        self.ledger.join(me)
+        with ExitStack() as stack:
+            stack.callback(self.ledger.leave, me.id)
+            claim_output(self.task.output_path(), self.folder, {f"{s}/{d}": p[2] for (s, d), p in prints.items()})
+            for stage, domain, now in prints.values():
+                if self.ledger.fingerprint(stage.name, domain.digest) != now:
+                    self.ledger.set_fingerprint(stage.name, domain.digest, now)
+            self.folder.save_config(self.config)
+            self.folder.note_start(adopted=adopted, ledger=self.ledger.url, driver=me.id)
+            stack.enter_context(Heartbeat(self.folder, self.ledger_url, me, self.snapshot))
+            return self._end(self._work_off(me.id))
+
+    def snapshot(self) -> Status:
+        return snapshot(self)
+
+    # --- before anything runs --------------------------------------------------------------------------------------------------
+
+    def _check_fingerprints(self, prints: Iterable[tuple[Task, Domain, dict[str, str]]], adopt: Collection[str]) -> dict[str, list[str]]:
+        adopted: dict[str, list[str]] = {}
+        for stage, domain, now in prints:
+            then = self.ledger.fingerprint(stage.name, domain.digest)
+            if then is not None:
+                where = f"{self.folder.path}, stage {stage.name!r}, {domain.name!r}"
+                if keys := check(where, then, now, adopt):
+                    adopted[f"{stage.name}/{domain.name}"] = keys
+        return adopted
+
+    def _forget_failures(self) -> None:
+        for stage in self.stages:
+            for domain in stage.domains():
+                self.ledger.forget_attempts(stage.name, domain.digest)
+
+    def _signature(self) -> list[list[str]]:
+        """The domains of every stage: a run is finished for these and no others."""
+        return [[stage.name, *(d.digest for d in stage.domains())] for stage in self.stages]
+
+    def _open_accounts(self, driver: str = "") -> None:
+        for stage in self.stages:
+            grid = Grid(stage.domains(), stage.spec())
+            masks = [stage.mask(i) for i in range(len(grid.domains))]
+            self.accounts[stage.name] = Books(stage.name, grid, self.ledger, driver=driver, masks=masks)
+
+    # --- working -----------------------------------------------------------------------------------------------------------------
+
+    def _work_off(self, driver: str) -> State:
+        control = Control()
+        with _signals(control.interrupt):
+            for stage in self.stages:
+                stage.prepare()
+            with open_cluster(self.config.cluster) as self.cluster:
+                self._announce()
+                for stage in self.stages:
+                    state = self._stage(stage, driver, control)
+                    if state != "done":
+                        return state
+            self.ledger.commit(Booking(values={"finished": self._signature()}))
+        return "done"
+
+    def _announce(self) -> None:
+        self.cluster.show(self)
+        self.dashboard, self.page = self.cluster.dashboard, self.cluster.page
+        self.events.emit(
+            RunStarted(
+                run=self.folder.run,
+                task=self.task.name,
+                folder=str(self.folder.path),
+                dashboard=self.dashboard,
+                page=self.page,
+                workers=self.cluster.count(),
+            )
+        )
+
+    def _stage(self, stage: Task, driver: str, control: Control) -> State:
+        books, began = self.accounts[stage.name], time.monotonic()
+        books.driver = driver
+        self.events.emit(StageStarted(stage=stage.name, main=stage is self.task, total=len(books.grid), done=books.done))
+        spec = StageSpec.of(stage.name, stage, self.cluster.device, self.config.run.block_timeout_s)
+        self.driving = StageDriver(self.cluster, books, spec, settings=self.config.run, events=self.events, control=control)
+        state: State = self.driving.run()
+        self.message = self.driving.message
+        values: dict[str, object] = {f"slowest.{stage.name}": [asdict(s) for s in self.driving.slowest]}
+        if state == "done" and (result := stage.finish()):
+            values[f"figures.{stage.name}"] = dict(result.figures)
+        self.ledger.commit(Booking(values=values))
+        self.driving = None
+        took_s = time.monotonic() - began
+        self.events.emit(StageFinished(stage=stage.name, done=books.done, failed=len(books.quarantined), seconds=took_s))
+        return state
+
+    def _end(self, state: State) -> Outcome:
+        self.state = state
+        status = self.snapshot()
+        failed = sum(s.blocks.failed for s in status.stages)
+        self.events.emit(
+            RunFinished(
+                state=state,
+                exit_code=EXIT_CODES[state],
+                done=status.blocks.done,
+                failed=failed,
+                seconds=time.time() - self.begun_s,
+                folder=str(self.folder.path),
+            )
+        )
+        return Outcome(state, status)
+
+
+@contextmanager
+def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
+    """SIGINT and SIGTERM call `interrupt` meanwhile; nothing changes outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(n, lambda *_: interrupt()) for n in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

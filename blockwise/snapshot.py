@@ -1,0 +1,131 @@
+"""The state of a run that this process drives, as a Status. Reads numbers that the driver's thread changes; each is whole at any time."""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from blockwise.books import Books
+from blockwise.events import State
+from blockwise.status import Counts, FailureStatus, StageStatus, Status, WorkerStatus
+
+if TYPE_CHECKING:
+    from blockwise.driver import StageDriver
+    from blockwise.run import Run
+
+RATE_S: float = 30.0
+"""Rates are means over this long."""
+FAILURES_SHOWN: int = 50
+SILENT_WORKER_S: float = 5.0
+
+
+@dataclass(slots=True)
+class Rates:
+    """Blocks and bytes per second over the last RATE_S."""
+
+    points: deque[tuple[float, int, int]] = field(default_factory=deque)
+
+    def add(self, now_s: float, blocks: int, nbytes: int) -> tuple[float, float]:
+        self.points.append((now_s, blocks, nbytes))
+        while len(self.points) > 2 and now_s - self.points[0][0] > RATE_S:
+            self.points.popleft()
+        then_s, b, n = self.points[0]
+        span = now_s - then_s
+        return ((blocks - b) / span, (nbytes - n) / span) if span > 0 else (0.0, 0.0)
+
+
+def counts_of(books: Books, running: int = 0) -> Counts:
+    """The account of one stage in numbers."""
+    return Counts(
+        total=len(books.grid),
+        done=books.done,
+        failed=len(books.quarantined),
+        running=running,
+        executed=books.executed,
+        masked=books.masked,
+    )
+
+
+def block_map(books: Books) -> tuple[int, ...]:
+    """Per cell: 0-100 % done, 255 where it holds a quarantined block."""
+    total, cells = len(books.grid), len(books.cells)
+    sizes = np.bincount(np.arange(cells + 1) * total // cells, minlength=1) if total < cells else None
+    width = np.diff(-(-np.arange(cells + 1) * total // cells)) if sizes is None else np.ones(cells)
+    shade = np.minimum(100, 100 * books.cells // np.maximum(1, width)).astype(int)
+    shade[[id * cells // total for id in books.quarantined]] = 255
+    return tuple(shade.tolist())
+
+
+def workers_of(driving: "StageDriver") -> tuple[WorkerStatus, ...]:
+    """What the workers told last, without those that have gone silent."""
+    now_s = time.monotonic()
+    fresh = {w: a.values for w, a in tuple(driving.activity.items()) if now_s - a.at_s < SILENT_WORKER_S}
+    return tuple(
+        WorkerStatus(
+            name=name,
+            reading=int(v["reading"]),
+            computing=int(v["computing"]),
+            writing=int(v["writing"]),
+            rss_mb=round(v["rss_mb"], 1),
+            busy=round(v["busy"], 3),
+            blocks_done=int(v["blocks_done"]),
+        )
+        for name, v in sorted(fresh.items())
+    )
+
+
+def failures_of(books: Books) -> tuple[FailureStatus, ...]:
+    """The quarantined blocks, first ones first."""
+    names = {d.digest: d.name for d in books.grid.domains}
+    return tuple(
+        FailureStatus(a.stage, names[a.domain], a.block, a.attempt, a.kind, a.error, a.traceback, a.worker)
+        for _, a in sorted(books.quarantined.items())[:FAILURES_SHOWN]
+    )
+
+
+def snapshot(run: "Run") -> Status:
+    """The state of a run now."""
+    driving, now_s = run.driving, time.time()
+    current = driving.books.stage if driving is not None else ""
+    if driving is not None:
+        run.accounts[current] = driving.books
+    counts = {name: counts_of(b, driving.running if driving is not None and name == current else 0) for name, b in run.accounts.items()}
+    stages = tuple(
+        StageStatus(s.name, _stage_state(run, s.name, counts.get(s.name, Counts())), s is run.task, counts.get(s.name, Counts()))
+        for s in run.stages
+    )
+    blocks = counts.get(run.task.name, Counts())
+    main = run.accounts.get(run.task.name)
+    blocks_per_s, bytes_per_s = run.rates.add(now_s, blocks.done, driving.nbytes if driving is not None else 0)
+    left = blocks.total - blocks.done - blocks.masked - blocks.failed
+    return Status(
+        run=run.folder.run,
+        task=run.task.name,
+        folder=str(run.folder.path),
+        output=run.task.output_path() or "",
+        state=run.state,
+        blocks=blocks,
+        stages=stages,
+        workers=workers_of(driving) if driving is not None else (),
+        failures=tuple(f for b in run.accounts.values() for f in failures_of(b)),
+        blocks_per_s=round(blocks_per_s, 3),
+        bytes_per_s=round(max(0.0, bytes_per_s), 1),
+        eta_s=round(left / blocks_per_s, 1) if blocks_per_s > 0 and run.state == "running" else None,
+        elapsed_s=round(now_s - run.begun_s, 1),
+        message=driving.message if driving is not None else run.message,
+        dashboard=run.dashboard if run.state == "running" else "",
+        page=run.page if run.state == "running" else "",
+        map=block_map(main) if main is not None else (),
+        driver=run.driver_text,
+        at_s=now_s,
+    )
+
+
+def _stage_state(run: "Run", name: str, counts: Counts) -> State:
+    if counts.total and counts.done + counts.masked == counts.total:
+        return "done"
+    if run.driving is not None and run.driving.books.stage == name:
+        return "running"
+    return "planned" if run.state == "running" else run.state

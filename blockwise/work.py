@@ -1,0 +1,75 @@
+"""What is on its way through a worker's pipeline: leases being worked off, blocks, and writes that are not yet durable."""
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from blockwise.grid import Block
+from blockwise.lease import BlockError, Lease, Receipt
+from blockwise.storage.writes import Durable
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """A lease being worked off, and the columns of its receipt as they grow."""
+
+    lease: Lease
+    blocks: Iterator[Block]
+    left: int
+    begun_s: float = 0.0
+    started: list[int] = field(default_factory=list)
+    done: list[tuple[int, int, int, float, float, float]] = field(default_factory=list)
+    errors: list[BlockError] = field(default_factory=list)
+    unfinished: list[int] = field(default_factory=list)
+    open_blocks: int = 0
+    told: tuple[int, int] = (0, 0)
+    told_s: float = 0.0
+    finished: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(slots=True)
+class Entry:
+    """One block on its way through the pipeline: `data` is its input, then its result."""
+
+    block: Block
+    data: Any
+    read_s: float
+    compute_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Flight:
+    """One block whose writes were started."""
+
+    work: Work
+    entry: Entry
+    futures: list[Durable]
+    crc: int
+    nbytes: int
+    begun_s: float
+
+    def landed(self) -> bool:
+        """Whether `result` would return at once."""
+        return all(getattr(f, "done", bool)() for f in self.futures)
+
+
+def receipt(work: Work, worker: str) -> Receipt:
+    """The columns of a finished lease."""
+    columns = np.array(work.done, np.float64).reshape(-1, 6)
+    return Receipt(
+        lease=work.lease.number,
+        worker=worker,
+        ids=np.array([d[0] for d in work.done], np.int64),
+        checksums=columns[:, 1].astype(np.uint32),
+        nbytes=columns[:, 2].astype(np.int64),
+        read_s=columns[:, 3].astype(np.float32),
+        compute_s=columns[:, 4].astype(np.float32),
+        write_s=columns[:, 5].astype(np.float32),
+        errors=tuple(work.errors),
+        unfinished=np.array(work.unfinished, np.int64),
+        wall_s=time.perf_counter() - work.begun_s if work.begun_s else 0.0,
+    )
