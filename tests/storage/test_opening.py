@@ -142,7 +142,11 @@ def test_precomputed_scales_are_named_by_key_or_number(tmp_path, volume):
     ("name", "content", "message"),
     [
         ("a.npy", b"no numbers here", "not a readable .npy"),
-        ("a.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (9999,), }".ljust(127) + b"\n", "not a readable"),
+        (
+            "a.npy",
+            b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', 'fortran_order': False, 'shape': (9999,), }".ljust(127) + b"\n",
+            "not a readable",
+        ),
         ("a.npz", b"PK\x03\x04 broken", "not a readable .npz"),
         ("a.mat", b"MATLAB 5.0 MAT-file, cut".ljust(140), "not a readable MATLAB"),
         ("a.h5", b"text", "not a readable HDF5"),
