@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tasks.cascade.discrete import infer_discrete_spikes
+    from tasks.cascade.inference import predict
     from tasks.cascade.kernels import single_spike
     from tasks.cascade.model import load_model
     from tasks.cascade.noise import noise_levels
-    from tasks.cascade.inference import predict
 
 __all__ = ["infer_discrete_spikes", "load_model", "noise_levels", "predict", "single_spike"]
 
