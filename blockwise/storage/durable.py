@@ -74,11 +74,18 @@ def sweep_locks(path: str | Path, older_s: float = 60.0) -> int:
     limit, removed = time.time() - older_s, 0
     for folder, _, names in os.walk(path):
         for name in names:
-            file = Path(folder, name)
-            if name.endswith(LEFTOVERS) and file.stat().st_mtime <= limit:
-                file.unlink(missing_ok=True)
-                removed += 1
+            removed += name.endswith(LEFTOVERS) and _remove_old(Path(folder, name), limit)
     return removed
+
+
+def _remove_old(file: Path, limit: float) -> bool:
+    """Whether it was old and is gone by us; a living writer may be faster."""
+    try:
+        if old := file.stat().st_mtime <= limit:
+            file.unlink()
+    except FileNotFoundError:
+        return False
+    return old
 
 
 def free_bytes(path: str | Path) -> int:

@@ -68,7 +68,9 @@ def open_mat5(path: str, file: Path, variable: str | None, defaults: Sequence[st
     known = {n: (shape, MAT_DTYPES[kind]) for n, shape, kind in found if kind in MAT_DTYPES}
     name = choose(path, variable, list(known), defaults)
     shape, dtype = known[name]
-    data = Cached(lambda: np.asarray(scipy.io.loadmat(str(file), variable_names=[name], mat_dtype=True)[name]).astype(dtype))
+    data = Cached(
+        lambda: np.asarray(scipy.io.loadmat(str(file), variable_names=[name], mat_dtype=True)[name]).astype(dtype, casting="same_kind")
+    )
     return ArraySource(path, name, tuple(shape), dtype, Placement(default_axes(len(shape))), lambda s: data()[s].copy())
 
 

@@ -315,19 +315,22 @@ def _array_document(
     unit = tuple(shards or chunks)
     separator = "." if math.prod(_counts(shape, unit)) <= FLAT_UNITS else "/"
     files: dict[str, Any] = {}
-    zarr.create_array(
-        zarr.storage.MemoryStore(files),
-        shape=shape,
-        dtype=dtype,
-        chunks=chunks,
-        shards=tuple(shards) if shards else None,
-        compressors=[zarr.codecs.ZstdCodec(level=ZSTD_LEVEL), zarr.codecs.Crc32cCodec()],
-        fill_value=fill_value,
-        chunk_key_encoding={"name": "default", "separator": separator},
-        dimension_names=placement.axes,
-        attributes={**placement.attributes(), **attributes},
-        zarr_format=3,
-    )
+    try:
+        zarr.create_array(
+            zarr.storage.MemoryStore(files),
+            shape=shape,
+            dtype=dtype,
+            chunks=chunks,
+            shards=tuple(shards) if shards else None,
+            compressors=[zarr.codecs.ZstdCodec(level=ZSTD_LEVEL), zarr.codecs.Crc32cCodec()],
+            fill_value=fill_value,
+            chunk_key_encoding={"name": "default", "separator": separator},
+            dimension_names=placement.axes,
+            attributes={**placement.attributes(), **attributes},
+            zarr_format=3,
+        )
+    except (ValueError, TypeError) as error:
+        raise PlanRefused(f"zarr v3 cannot hold an array of {dtype} with fill value {fill_value}: {error}") from error
     document: dict[str, Any] = json.loads(files["zarr.json"].to_bytes())
     return document
 

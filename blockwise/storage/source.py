@@ -109,7 +109,7 @@ class ArraySource:
             return np.array(self.fetch(region.slices), dtype=self.dtype, order="C", copy=None)
         except (InputError, StorageError):
             raise
-        except (ValueError, OSError, KeyError, RuntimeError) as error:
+        except (ValueError, TypeError, OSError, KeyError, RuntimeError) as error:
             raise StorageError(f"cannot read {region.begin}..{region.end} of {self.where}: {error}") from error
 
 
@@ -149,7 +149,7 @@ def choose(path: str, variable: str | None, known: Sequence[str], defaults: Sequ
     MissingError : none or several fit; lists what is there, nearest name first.
     """
     if not known:
-        raise MissingError(f"{path} holds no array of numbers")
+        raise MissingError(f"{path} holds no array of numbers (cells, structs and text are none)")
     if variable is None:
         named = next((d for d in defaults if d in known), known[0] if len(known) == 1 else None)
         if named is None:

@@ -1,3 +1,4 @@
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -9,6 +10,7 @@ import zarr
 from blockwise.errors import InputError, MissingError, StorageError
 from blockwise.geometry import Region
 from blockwise.storage import open_source
+from tests.shared import shared
 from tests.storage.formats import FORMATS, write_mat73, write_precomputed, write_zarr2, write_zarr3
 
 WHOLE, PART = Region((0, 0, 0), (6, 7, 8)), Region((1, 2, 3), (5, 3, 8))
@@ -68,12 +70,16 @@ def test_sources_over_http(tmp_path, server, volume, kind):
     assert np.array_equal(open_source((tmp_path / name).as_uri(), variable).read(PART), volume[PART.slices])
 
 
-def test_consolidated_metadata_lists_the_arrays_of_a_url(tmp_path, server, volume):
-    write_zarr3(tmp_path / "a.zarr", volume)
-    zarr.open_group(tmp_path / "a.zarr").create_array("labels", data=volume)
-    with pytest.warns(UserWarning, match="Consolidated"):
+@pytest.mark.parametrize("version", [2, 3])
+def test_consolidated_metadata_lists_the_arrays_of_a_url(tmp_path, server, volume, version):
+    root = zarr.create_group(tmp_path / "a.zarr", zarr_format=version)
+    for name in ("volumes/raw", "labels/0", "labels/1"):
+        root.create_array(name, data=volume)
+    root["labels"].attrs["multiscales"] = [{"axes": list("zyx"), "datasets": [{"path": "0"}, {"path": "1"}]}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # consolidated metadata is not yet in the text of zarr v3
         zarr.consolidate_metadata(tmp_path / "a.zarr")
-    with pytest.raises(MissingError, match="'labels', 'volumes/raw'"):
+    with pytest.raises(MissingError, match=r"2 arrays.*'labels/0', 'volumes/raw'"):
         open_source(f"{server}/a.zarr")
     assert open_source(f"{server}/a.zarr", "volumes").variable == "volumes/raw"
 
@@ -202,3 +208,9 @@ def test_a_closed_hdf5_source_says_so(tmp_path, volume):
     source.close()
     with pytest.raises(StorageError, match="cannot read"):
         source.read(PART)
+
+
+def test_a_published_recording():
+    source = open_source(shared("data/spikes/cascade/Example_datasets/Multiplane-OGB1-zf-pDp-Rupprecht-7.5Hz/Calcium_traces_01.mat"))
+    assert (source.variable, source.shape, source.dtype) == ("dF_traces", (1005, 260), np.float64)
+    assert np.isfinite(source.read(Region((0, 100), (1005, 110)))).any()

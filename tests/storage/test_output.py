@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import random
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from blockwise.errors import AlignmentError, FingerprintMismatch, InputError, MissingError, PlanRefused, StorageError
 from blockwise.geometry import Domain, Region
 from blockwise.grid import Grid, GridSpec
-from blockwise.storage import OutputArray, create_group, group_attributes, open_source, output, set_group_attributes
+from blockwise.storage import OutputArray, create_group, group_attributes, open_source, output, set_group_attributes, sweep_locks
 from blockwise.storage.output import FLAT_UNITS
 
 LAYOUT = {"shape": (10, 7), "dtype": "float32", "chunks": (4, 7), "axes": ("neuron", "time"), "fill_value": np.nan}
@@ -84,7 +85,12 @@ def test_another_layout_is_refused(tmp_path, change, message):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"shards": (6, 7)}, "must be multiples of chunks"), ({"chunks": (4,)}, "differ in length"), ({"chunks": (0, 7)}, "at least 1")],
+    [
+        ({"shards": (6, 7)}, "must be multiples of chunks"),
+        ({"chunks": (4,)}, "differ in length"),
+        ({"chunks": (0, 7)}, "at least 1"),
+        ({"dtype": "uint8"}, "cannot hold an array of uint8 with fill value nan"),
+    ],
 )
 def test_a_layout_that_cannot_be_is_refused_before_anything_is_made(tmp_path, change, message):
     with pytest.raises(PlanRefused, match=message):
@@ -166,6 +172,32 @@ def test_two_writers_of_one_block_at_once_leave_the_same_bytes(tmp_path):
         list(pool.map(lambda a: a.write(core, data).future.result(), arrays * 10))
     assert np.array_equal(arrays[0].read(core), data)
     assert len(chunk_files(tmp_path / "out.zarr")) == 1
+
+
+def _write_for_ever(path, seed):
+    array = OutputArray.open(path, "v")
+    data = np.random.default_rng(0).integers(0, 9, array.shape).astype(np.uint8)
+    while True:
+        write_all(array, data, lambda b: random.Random(seed).sample(b, len(b)))
+
+
+def test_killed_writers_leave_whole_chunks_and_locks_only(tmp_path):
+    everything = Region((0, 0, 0), VOLUME["shape"])
+    array = OutputArray.create(tmp_path / "out.zarr", "v", **VOLUME)
+    spawn = multiprocessing.get_context("spawn")
+    writers = [spawn.Process(target=_write_for_ever, args=(tmp_path / "out.zarr", seed), daemon=True) for seed in range(2)]
+    for writer in writers:
+        writer.start()
+    while not array.complete(everything):
+        assert all(w.is_alive() for w in writers)
+    for writer in writers:
+        writer.kill()
+        writer.join()
+    assert np.array_equal(array.read(everything), np.random.default_rng(0).integers(0, 9, array.shape).astype(np.uint8))
+    left = [f for f in tmp_path.rglob("*") if f.is_file() and not f.name.startswith(("c.", "zarr.json"))]
+    assert not left
+    sweep_locks(tmp_path, older_s=0)
+    assert not list(tmp_path.rglob("*.__lock"))
 
 
 def test_a_failing_write_comes_as_a_storage_error_with_errno(tmp_path):
