@@ -33,7 +33,7 @@ class ArrayTraces:
         return as_float(np.asarray(self._source.read(region)).reshape(-1, wanted.shape[1])[: wanted.shape[0]])
 
     def identity(self) -> dict[str, str]:
-        return {"traces": identity(self._path, self._variable)}
+        return {"traces": identity(self._path, self._variable), "variable": self._source.variable or ""}
 
     def close(self) -> None:
         self._source.close()

@@ -171,7 +171,8 @@ def _append(file: Path, series: str, rates: Rates, description: str) -> None:
 
     with NWBHDF5IO(str(file), "a") as io:
         nwb = io.read()
-        origin = next(o for o in nwb.objects.values() if o.neurodata_type == SERIES_TYPE and o.data.parent.name == f"/{series}")
+        responses = [o for o in nwb.objects.values() if isinstance(o, RoiResponseSeries)]
+        origin = next(o for o in responses if o.data.parent.name == f"/{series}")
         rois = DynamicTableRegion(name="rois", data=list(origin.rois.data[:]), description="ROIs of the traces", table=origin.rois.table)
         timing = {"rate": origin.rate, "starting_time": origin.starting_time} if origin.rate else {"timestamps": origin}
         text = description or "Spike rates inferred by Cascade"
@@ -191,8 +192,10 @@ def _append(file: Path, series: str, rates: Rates, description: str) -> None:
 
 def _module(nwb: Any, origin: Any) -> Any:
     """The processing module that holds the traces; `ophys` where they lie outside of one."""
+    from pynwb import ProcessingModule
+
     parent = origin.parent
-    while parent is not None and parent.neurodata_type != "ProcessingModule":
+    while parent is not None and not isinstance(parent, ProcessingModule):
         parent = parent.parent
     if parent is None and "ophys" not in nwb.processing:
         return nwb.create_processing_module(name="ophys", description="optical physiology")

@@ -20,6 +20,9 @@ TRACE, RATE, SPIKE, LEVEL = "#0072B2", "#D55E00", "#000000", "#009E73"
 EXCERPT_S = 50.0
 """Seconds of a trace that still show single transients."""
 
+LEAST_RATE_HZ = 5.0
+"""Full scale of the rates of a silent neuron, so that its noise is not drawn as large as another's spikes."""
+
 MAP_COLUMNS = 1000
 """Columns of a heat map: longer recordings are averaged over time to fit."""
 
@@ -49,39 +52,45 @@ def plot_traces(
     figure = _figure(12, 0.9 + 1.5 * rows)
     grid = figure.subplots(rows, min(2, len(traces)), sharex=True, squeeze=False)
     first, last = (round(s * frame_rate) for s in (start_s, start_s + duration_s))
-    for i, axes in enumerate(grid.T.reshape(-1)):
-        if i >= len(traces):
-            axes.set_axis_off()
-            continue
-        time_s = (first + np.arange(traces[i, first:last].size)) / frame_rate
-        axes.plot(time_s, traces[i, first:last], color=TRACE, linewidth=0.8, label="dF/F")
-        axes.set_ylabel("dF/F")
+    panels = grid.T.reshape(-1)
+    for i, axes in enumerate(panels[: len(traces)]):
+        rate = None if rates is None else np.atleast_2d(rates)[i, first:last]
+        _draw_trace(axes, traces[i, first:last], rate, frame_rate, first)
         axes.set_title(labels[i] if labels else f"neuron {i}", fontsize=9, loc="left")
-        if rates is not None:
-            _draw_rate(axes, time_s, np.atleast_2d(rates)[i, first:last] * frame_rate)
         if spikes is not None:
             _draw_spikes(axes, (np.asarray(spikes[i]) + 1) / frame_rate, first / frame_rate, last / frame_rate)
-    for axes in grid[-1]:
-        axes.set_xlabel("time (s)")
+        if i % rows == rows - 1 or i == len(traces) - 1:
+            axes.set_xlabel("time (s)")
+            axes.tick_params(labelbottom=True)
+    for axes in panels[len(traces) :]:
+        axes.set_axis_off()
     return figure
 
 
-def _draw_rate(axes: Axes, time_s: Floats, rate_hz: Floats) -> None:
-    """The rate on an axis of its own, low enough to leave the trace free."""
+def _draw_trace(axes: Axes, trace: Floats, rate: Floats | None, frame_rate: float, first: int = 0) -> None:
+    """A trace from frame `first` on; a rate (spikes per frame) goes below it, in Hz on an axis of its own."""
+    time_s = (first + np.arange(trace.size)) / frame_rate
+    axes.plot(time_s, trace, color=TRACE, linewidth=0.8)
+    axes.set_ylabel("dF/F")
+    axes.set_xlim(first / frame_rate, (first + max(1, trace.size)) / frame_rate)
+    if rate is None:
+        return
+    low, high = axes.get_ylim()
+    axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= high])
+    axes.set_ylim(low - 0.7 * (high - low), high)
     twin = axes.twinx()
-    twin.plot(time_s, rate_hz, color=RATE, linewidth=0.8)
-    finite = rate_hz[np.isfinite(rate_hz)]
-    top = float(finite.max()) if finite.size else 0.0
-    twin.set_ylim(0, 2.5 * top or 1.0)
+    twin.plot(time_s, rate * frame_rate, color=RATE, linewidth=0.8)
+    top = max(LEAST_RATE_HZ, float(np.nan_to_num(rate).max(initial=0)) * frame_rate)
+    twin.set_ylim(0, 2.5 * top)
+    twin.set_yticks([0, top], ["0", f"{top:.0f}"])
     twin.set_ylabel("rate (Hz)", color=RATE)
     twin.tick_params(axis="y", colors=RATE)
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.7 * (high - low), high)
 
 
 def _draw_spikes(axes: Axes, times_s: Floats, begin_s: float, end_s: float) -> None:
+    """Ticks between the trace and its rate."""
     inside = times_s[(times_s >= begin_s) & (times_s < end_s)]
-    axes.plot(inside, np.full(inside.size, 0.04), "|", color=SPIKE, markersize=6, transform=axes.get_xaxis_transform())
+    axes.plot(inside, np.full(inside.size, 0.44), "|", color=SPIKE, markersize=6, transform=axes.get_xaxis_transform())
 
 
 def plot_noise_levels(noise: Floats, levels: Sequence[int] = ()) -> Figure:
@@ -96,14 +105,15 @@ def _draw_noise(axes: Axes, noise: Floats, levels: Sequence[int]) -> None:
     if finite.size:
         axes.hist(finite, bins=100, range=(0.0, float(finite.max())), color=TRACE)
         axes.axvline(float(np.median(finite)), color=SPIKE, linewidth=1, linestyle="--", label=f"median {np.median(finite):.2f}")
-    for i, level in enumerate(levels):
-        axes.axvline(level, color=LEVEL, linewidth=1, linestyle=":", label="levels of the model" if i == 0 else None)
+    for level in levels:
+        label = f"levels of the model, {min(levels)} to {max(levels)}" if level == levels[0] else None
+        axes.axvline(level, color=LEVEL, linewidth=1.5, linestyle=":", label=label)
     top = float(np.percentile(finite, 99.9)) if finite.size else 1.0
-    axes.set_xlim(0, max([1.05 * top, *(level + 0.5 for level in levels if level <= top)]))
+    axes.set_xlim(0, max(1.05 * top, min(levels, default=0) + 0.5))
     axes.set_xlabel("noise level (% s$^{1/2}$)")
     axes.set_ylabel("neurons")
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8, frameon=False)
+    if finite.size or len(levels):
+        axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
 
 
 def plot_rates(rates: Floats, frame_rate: float) -> Figure:
@@ -144,19 +154,17 @@ def plot_session(traces: Floats, rates: Floats, noise: Floats, frame_rate: float
     noise : noise levels of all neurons, % s^1/2.
     """
     figure = _figure(12, 8)
-    places = figure.subplot_mosaic(
-        [["first", "noise"], ["second", "noise"], ["third", "noise"], ["map", "map"], ["map", "map"]], width_ratios=(2, 1)
-    )
-    busiest = np.argsort(np.nan_to_num(rates).sum(axis=1))[::-1][:3]
+    names = ("first", "second", "third")
+    layout = [[name, "noise"] for name in names] + [["map", "map"]]
+    places = figure.subplot_mosaic(layout, width_ratios=(2, 1), height_ratios=(1, 1, 1, 2.2))
+    liveliest = np.argsort(np.nan_to_num(rates).sum(axis=1))[::-1][: len(names)]
     last = int(EXCERPT_S * frame_rate)
-    for place, row in zip(("first", "second", "third"), busiest, strict=False):
-        time_s = np.arange(traces[row, :last].size) / frame_rate
-        places[place].plot(time_s, traces[row, :last], color=TRACE, linewidth=0.8)
-        places[place].set_ylabel(f"dF/F, {row}")
-        _draw_rate(places[place], time_s, rates[row, :last] * frame_rate)
-    for place in ("first", "second", "third")[len(busiest) :]:
-        places[place].set_axis_off()
-    places["third"].set_xlabel("time (s)")
+    for name, row in zip(names, liveliest, strict=False):
+        _draw_trace(places[name], traces[row, :last], rates[row, :last], frame_rate)
+        places[name].set_title(f"neuron {row}", fontsize=9, loc="left")
+        places[name].set_xlabel("time (s)" if row == liveliest[-1] else "")
+    for name in names[len(liveliest) :]:
+        places[name].set_axis_off()
     _draw_noise(places["noise"], noise, levels)
     _draw_map(figure, places["map"], rates, frame_rate)
     figure.suptitle(title)
@@ -165,7 +173,7 @@ def plot_session(traces: Floats, rates: Floats, noise: Floats, frame_rate: float
 
 def _figure(width: float, height: float) -> Figure:
     """A figure of so many inches that renders without a display."""
-    figure = Figure(figsize=(width, height), layout="tight")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 

@@ -32,7 +32,8 @@ DENOISED_LEVEL = 0.3
 """Noise level (% s^1/2) below which raw two-photon traces do not come; the quietest ground-truth set has 0.34."""
 
 DENOISED_CORRELATION = 0.3
-"""Correlation of successive differences above which traces were smoothed: white noise has -0.5, raw recordings -0.5 to 0."""
+"""Correlation of successive differences above which traces were smoothed: white noise has -0.5, raw recordings -0.5 to 0, a Gaussian
+of one frame 0.6. A plain moving average gives 0 and is not told apart from a raw recording."""
 
 DRIFT_LIMIT = 5.0
 """Drift of the baseline over the recording, in standard deviations of the noise of one frame, that is worth a sentence."""

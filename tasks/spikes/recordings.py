@@ -236,10 +236,15 @@ def _named(recordings: Sequence[Recording], given: Sequence[bool]) -> tuple[Reco
     shared = {name for name, count in Counter(r.name for r in recordings).items() if count > 1}
     groups = {name: [r for r, g in zip(recordings, given, strict=True) if r.name == name and not g] for name in shared}
     suffixes = {name: _telling_apart(group) for name, group in groups.items()}
-    return tuple(
+    named = tuple(
         r if g or r.name not in shared else replace(r, name=_clean(f"{r.name}_{suffixes[r.name](r)}"))
         for r, g in zip(recordings, given, strict=True)
     )
+    for name, count in Counter(r.name for r in named).items():
+        if count > 1:
+            paths = ", ".join(r.path for r in named if r.name == name)
+            raise ConfigError(f"{count} sessions come to the name {name!r} ({paths}): list each once, or give each a name")
+    return named
 
 
 def _check_given(names: Sequence[str]) -> None:

@@ -185,8 +185,17 @@ def test_sessions_of_one_stem_get_what_tells_them_apart(two_mice):
     assert [r.name for r in sessions({"path": first}, {"path": second}, **common)] == ["rec_m1", "rec_m2"]
     assert [r.name for r in sessions({"path": first}, {"path": first, "variable": "raw"}, **common)] == ["rec_dff", "rec_raw"]
     assert [r.name for r in sessions({"path": first, "name": "rec"}, {"path": second}, **common)] == ["rec", "rec_dff"]
-    same = [r.name for r in sessions({"path": first}, {"path": first}, {"path": second, "name": "x"}, **common)]
-    assert same[2] == "x"
+
+
+def test_files_of_one_folder_and_stem_get_their_suffix(tmp_path):
+    write_npy(tmp_path / "rec.npy", traces())
+    write_mat(tmp_path / "rec.mat", traces())
+    assert names(tmp_path / "rec.*") == ["rec_mat", "rec_npy"]
+
+
+def test_a_recording_listed_twice_is_refused(two_mice):
+    with pytest.raises(ConfigError, match="2 sessions come to the name 'rec_.*list each once"):
+        sessions({"path": two_mice[0]}, {"path": two_mice[0]}, variable="dff", frame_rate=30.0)
 
 
 @pytest.mark.parametrize(("given", "text"), [(("a", "a"), "2 sessions of .* named 'a'"), (("a/b", "c"), "write it 'a_b'")])
