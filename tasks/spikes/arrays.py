@@ -1,6 +1,7 @@
 """Array files: traces in whatever `blockwise.storage` opens (.npy, .npz, .mat, HDF5, zarr, N5, by path or URL)."""
 
 from contextlib import closing
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _matrices(path: str) -> list[str]:
 def _is_matrix(path: str, name: str) -> bool:
     try:
         with closing(open_source(path, name)) as source:
-            return len(source.shape) == 2 and np.prod(source.shape) > 1
+            return len(source.shape) == 2 and prod(source.shape) > 1
     except InputError:
         return False
 

@@ -156,7 +156,7 @@ def plot_session(traces: Floats, rates: Floats, noise: Floats, frame_rate: float
     figure = _figure(12, 8)
     names = ("first", "second", "third")
     layout = [[name, "noise"] for name in names] + [["map", "map"]]
-    places = figure.subplot_mosaic(layout, width_ratios=(2, 1), height_ratios=(1, 1, 1, 2.2))
+    places: dict[str, Axes] = figure.subplot_mosaic(layout, width_ratios=(2, 1), height_ratios=(1, 1, 1, 2.2))
     liveliest = np.argsort(np.nan_to_num(rates).sum(axis=1))[::-1][: len(names)]
     last = int(EXCERPT_S * frame_rate)
     for name, row in zip(names, liveliest, strict=False):

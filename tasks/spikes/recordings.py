@@ -15,7 +15,7 @@ import glob
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
@@ -234,12 +234,10 @@ def _named(recordings: Sequence[Recording], given: Sequence[bool]) -> tuple[Reco
     """The recordings under unique names; given names stay as they are."""
     _check_given([r.name for r, g in zip(recordings, given, strict=True) if g])
     shared = {name for name, count in Counter(r.name for r in recordings).items() if count > 1}
-    groups = {name: [r for r, g in zip(recordings, given, strict=True) if r.name == name and not g] for name in shared}
-    suffixes = {name: _telling_apart(group) for name, group in groups.items()}
-    named = tuple(
-        r if g or r.name not in shared else replace(r, name=_clean(f"{r.name}_{suffixes[r.name](r)}"))
-        for r, g in zip(recordings, given, strict=True)
-    )
+    suffixes: dict[Recording, str] = {}
+    for name in shared:
+        suffixes |= _distinguished([r for r, g in zip(recordings, given, strict=True) if r.name == name and not g])
+    named = tuple(replace(r, name=_clean(f"{r.name}_{suffixes[r]}")) if r in suffixes else r for r in recordings)
     for name, count in Counter(r.name for r in named).items():
         if count > 1:
             paths = ", ".join(r.path for r in named if r.name == name)
@@ -255,15 +253,16 @@ def _check_given(names: Sequence[str]) -> None:
             raise ConfigError(f"session name {name!r} cannot be a folder's name everywhere: write it {_clean(name)!r}")
 
 
-def _telling_apart(group: Sequence[Recording]) -> Callable[[Recording], str]:
-    """The first property that differs between all recordings of a group."""
-    properties: tuple[Callable[[Recording], str], ...] = (
-        lambda r: PurePosixPath(r.variable or "").name,
-        lambda r: PurePosixPath(r.path).parent.name,
-        lambda r: PurePosixPath(r.path).suffix.removeprefix("."),
-    )
-    for of in properties:
-        values = [of(r) for r in group]
-        if all(values) and len(set(values)) == len(values):
-            return of
-    return lambda r: hashlib.sha256(f"{r.path}:{r.variable}".encode()).hexdigest()[:8]
+def _distinguished(group: Sequence[Recording]) -> dict[Recording, str]:
+    """For each recording of a group that shares a name, the first kind of label that differs between all of them."""
+    labels = zip(*map(_labels, group), strict=True)
+    chosen = next((of for of in labels if all(of) and len(set(of)) == len(of)), [_labels(r)[-1] for r in group])
+    return dict(zip(group, chosen, strict=True))
+
+
+def _labels(recording: Recording) -> tuple[str, ...]:
+    """What may tell a recording from others of its name: variable, folders above it, suffix, and a digest of all."""
+    path = PurePosixPath(recording.path)
+    folders = [part for part in path.parts[-2:-5:-1] if part != "suite2p"] + [""] * 3
+    digest = hashlib.sha256(f"{path}:{recording.variable}".encode()).hexdigest()[:8]
+    return (PurePosixPath(recording.variable or "").name, *folders[:3], path.suffix.removeprefix("."), digest)

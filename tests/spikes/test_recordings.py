@@ -194,7 +194,7 @@ def test_files_of_one_folder_and_stem_get_their_suffix(tmp_path):
 
 
 def test_a_recording_listed_twice_is_refused(two_mice):
-    with pytest.raises(ConfigError, match="2 sessions come to the name 'rec_.*list each once"):
+    with pytest.raises(ConfigError, match=r"2 sessions come to the name 'rec_.*list each once"):
         sessions({"path": two_mice[0]}, {"path": two_mice[0]}, variable="dff", frame_rate=30.0)
 
 
@@ -227,6 +227,27 @@ def test_suite2p_folders_of_a_glob_are_named_by_their_mouse(tmp_path):
     for mouse in ("m1", "m2"):
         suite2p_plane(tmp_path / mouse / "suite2p/plane0")
     assert names(tmp_path / "m*") == names(tmp_path / "m*" / "suite2p") == ["m1_plane0", "m2_plane0"]
+
+
+def test_suite2p_folders_of_a_list_are_told_apart_by_their_mouse(tmp_path):
+    for mouse in ("m1", "m2"):
+        suite2p_plane(tmp_path / mouse / "suite2p/plane0")
+    found = sessions({"path": str(tmp_path / "m1/suite2p")}, {"path": str(tmp_path / "m2")}, frame_rate=30.0)
+    assert [r.name for r in found] == ["plane0_m1", "plane0_m2"]
+
+
+def test_a_named_session_of_several_planes_names_them_all(tmp_path):
+    for plane in (0, 1):
+        suite2p_plane(tmp_path / f"suite2p/plane{plane}")
+    found = sessions({"path": str(tmp_path), "name": "m1"}, frame_rate=30.0)
+    assert [r.name for r in found] == ["m1_plane0", "m1_plane1"]
+
+
+def test_a_url_is_read_as_its_folder(tmp_path):
+    write_zarr(tmp_path / "m1.zarr", traces())
+    (recording,) = find(f"file://{tmp_path}/m1.zarr", frame_rate=None)
+    assert (recording.name, recording.frame_rate) == ("m1", 30.0)
+    np.testing.assert_array_equal(open_recording(recording).read(ALL, ALL), traces())
 
 
 def test_a_recording_that_changed_since_is_refused(tmp_path):
