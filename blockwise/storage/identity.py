@@ -7,8 +7,6 @@ and mtime of each of its files. What lies on a server counts by its metadata and
 import hashlib
 import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +80,9 @@ def _remote_parts(node: Node) -> Iterator[bytes]:
 
 def _stamp(node: Node) -> str:
     """How the server marks this version of the metadata: validators of http, the generation of an object store."""
+    import urllib.error  # with urllib.request a tenth of a second of imports
+    import urllib.request
+
     if not node.location.startswith("http"):
         return str(kvstore(node.location).read(node.metadata_key).result().stamp.generation)
     request = urllib.request.Request(join(node.location, node.metadata_key), method="HEAD")

@@ -132,7 +132,15 @@ class OutputArray:
         placement = Placement(tuple(axes), tuple(map(float, voxel_size)), tuple(map(float, offset)), tuple(units))
         unit = tuple(shards or chunks)
         _check_layout(name, tuple(shape), tuple(chunks), unit, placement)
-        document = _array_document(tuple(shape), np.dtype(dtype), tuple(chunks), shards, placement, fill_value, attributes or {})
+        document = _array_document(
+            tuple(shape),
+            np.dtype(dtype),
+            chunks=tuple(chunks),
+            shards=shards,
+            placement=placement,
+            fill_value=fill_value,
+            attributes=attributes or {},
+        )
         create_group(path)
         root = _folder(path)
         for parent in list(Path(name).parents)[-2::-1]:
@@ -301,6 +309,7 @@ def _check_layout(name: str, shape: tuple[int, ...], chunks: tuple[int, ...], un
 def _array_document(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
+    *,
     chunks: tuple[int, ...],
     shards: Sequence[int] | None,
     placement: Placement,
