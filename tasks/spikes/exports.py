@@ -25,7 +25,7 @@ from tasks.spikes.recordings import Recording
 from tasks.spikes.suite2p import Correction, Suite2pTraces
 
 V5_LIMIT_BYTES = 128 * 2**20
-"""Bytes of one variable above which a .mat file is written as v7.3: writing v5 takes three times its size in memory, and v5 ends at 2 GB."""
+"""Bytes of one variable above which a .mat file is written as v7.3: writing v5 takes three times that in memory, and it ends at 2 GB."""
 
 SUITE2P_NAME = "spks_cascade.npy"
 
