@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants", protected_namespaces=())
 
 
 class SessionConfig(Section):
@@ -150,6 +150,24 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
     for key, value in [*_environment(), *map(_override, overrides)]:
+        _put(values, key, value)
+    return validated(RunConfig, values)
+
+
+def with_places(config: RunConfig, path: str | Path) -> RunConfig:
+    """The configuration with a run folder and an output beside its file where it names none: run.toml -> run.run and run.zarr."""
+    file = Path(path)
+    folder = config.run.folder or str(file.with_suffix(".run"))
+    output = config.output.path or str(file.with_suffix(".zarr"))
+    return config.model_copy(
+        update={"run": config.run.model_copy(update={"folder": folder}), "output": config.output.model_copy(update={"path": output})}
+    )
+
+
+def overridden(config: RunConfig, overrides: Sequence[str]) -> RunConfig:
+    """A configuration with `key=value` overrides, checked anew."""
+    values = config.model_dump()
+    for key, value in map(_override, overrides):
         _put(values, key, value)
     return validated(RunConfig, values)
 

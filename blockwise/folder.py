@@ -155,7 +155,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 def to_toml(config: RunConfig) -> str:
     """The configuration as TOML, sections in order, keys that are not set left out."""
-    values = config.model_dump(mode="json", exclude_none=True)
+    values = config.model_dump(exclude_none=True)
     lines = [f"{k} = {_toml(v)}" for k, v in values.items() if not isinstance(v, dict)]
     for section, keys in values.items():
         if isinstance(keys, dict) and keys:
@@ -166,6 +166,6 @@ def to_toml(config: RunConfig) -> str:
 def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value)
+    return str(value) if isinstance(value, float) else json.dumps(value)

@@ -158,7 +158,7 @@ def run_pilot(task: Task, blocks: int, workers: int, device: str = "cpu") -> Pil
     """Compute a few blocks of the main stage, spread evenly, and throw the results away."""
     grid = Grid(task.domains(), task.spec())
     ids = np.unique(np.linspace(0, len(grid) - 1, min(blocks, len(grid))).astype(np.int64))
-    task.open()
+    task.open_pilot()
     began = time.perf_counter()
     state = task.setup(device)
     setup_s = time.perf_counter() - began

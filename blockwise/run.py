@@ -28,7 +28,7 @@ from blockwise.folder import RunFolder
 from blockwise.geometry import Domain
 from blockwise.grid import Grid
 from blockwise.heartbeat import Heartbeat, drop_dead, refuse_second, this_driver
-from blockwise.ledger import Ledger, open_ledger
+from blockwise.ledger import Driver, Ledger, open_ledger
 from blockwise.ledger.contract import Booking
 from blockwise.plan import Plan, make_plan
 from blockwise.snapshot import Rates, snapshot
@@ -52,7 +52,12 @@ class Outcome:
 
 
 def load_task(config: RunConfig) -> Task:
-    """The task that a configuration names, made and checked.
+    """The task that a configuration names, made and checked."""
+    return task_class(config).from_config(config)
+
+
+def task_class(config: RunConfig) -> type[Task]:
+    """The task that a configuration names, from the entry points `blockwise.tasks`.
 
     Raises
     ------
@@ -66,7 +71,7 @@ def load_task(config: RunConfig) -> Task:
         near = difflib.get_close_matches(config.task, found, 1, 0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(sorted(found))}"
         raise ConfigError(f"no task {config.task!r}: {hint}")
-    task: Task = found[config.task].load().from_config(config)
+    task: type[Task] = found[config.task].load()
     return task
 
 
@@ -133,7 +138,7 @@ class Run:
     message: str = ""
     dashboard: str = ""
     page: str = ""
-    driver_text: str = ""
+    driver: Driver | None = None
     driving: Any = None
     stages: tuple[Task, ...] = ()
     accounts: dict[str, Books] = field(default_factory=dict)
@@ -147,7 +152,7 @@ class Run:
         living = drop_dead(self.ledger)
         if not self.ledger.shared:
             refuse_second(str(self.folder.path), living)
-        self.stages, self.driver_text = tuple(self.task.stages()), f"process {me.pid} on {me.host}"
+        self.stages, self.driver = tuple(self.task.stages()), me
         prints = {(s.name, d.name): (s, d, fingerprint(s, i)) for s in self.stages for i, d in enumerate(s.domains())}
         adopted = self._check_fingerprints(prints.values(), adopt)
         if path := self.task.output_path():

@@ -118,7 +118,7 @@ def snapshot(run: "Run") -> Status:
         dashboard=run.dashboard if run.state == "running" else "",
         page=run.page if run.state == "running" else "",
         map=block_map(main) if main is not None else (),
-        driver=run.driver_text,
+        driver=run.driver,
         at_s=now_s,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from blockwise.events import State
+from blockwise.ledger.contract import Driver
 
 VERSION = 1
 MAP_CELLS: int = 2_048
@@ -105,7 +106,7 @@ class Status:
     dashboard: str = ""
     page: str = ""
     map: tuple[int, ...] = ()
-    driver: str = ""
+    driver: Driver | None = None
     beat: int = 0
     at_s: float = 0.0
 
@@ -121,5 +122,6 @@ class Status:
         v["stages"] = tuple(StageStatus(**{**s, "blocks": Counts(**s["blocks"])}) for s in v["stages"])
         v["workers"] = tuple(WorkerStatus(**w) for w in v.get("workers", ()))
         v["failures"] = tuple(FailureStatus(**f) for f in v.get("failures", ()))
+        v["driver"] = Driver(**v["driver"]) if v.get("driver") else None
         v["map"] = tuple(v.get("map", ()))
         return cls(**v)

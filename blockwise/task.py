@@ -85,6 +85,16 @@ class Task(ABC):
         """
         raise TypeError(f"{cls.__name__} cannot be made from a configuration: it has no from_config")
 
+    @classmethod
+    def template(cls, source: str) -> str:
+        """A commented configuration for an input, which `plan` accepts: what `blockwise init` prints.
+
+        Raises
+        ------
+        InputError : the input cannot be read.
+        """
+        raise TypeError(f"{cls.__name__} writes no configuration: it has no template")
+
     def stages(self) -> Sequence["Task"]:
         """The chain that one run works off, with a barrier between; this task, the main stage, is among them."""
         return (self,)
@@ -133,6 +143,10 @@ class Task(ABC):
     @abstractmethod
     def read(self, block: Block) -> Any:
         """The inputs of one block, context included."""
+
+    def open_pilot(self) -> None:
+        """Like `open`, for the pilot of a plan: outputs may not exist yet."""
+        self.open()
 
     def pilot_inputs(self, block: Block) -> Any:
         """Like `read`, for the pilot of a plan: nothing has run yet, so results of earlier stages are made for this block alone."""

@@ -59,7 +59,7 @@ function drawHead(s, share) {
   byId("state").className = `state ${s.state}`;
   show("state", s.state);
   show("sub", [s.task, s.message].filter(Boolean).join(" · "));
-  show("footer", [["run folder", s.folder], ["output", s.output], ["driver", s.driver]]
+  show("footer", [["run folder", s.folder], ["output", s.output], ["driver", s.driver ? `process ${s.driver.pid} on ${s.driver.host}` : ""]]
     .filter(([, value]) => value).map((pair) => pair.join(" ")).join(" · "));
 }
 

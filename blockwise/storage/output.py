@@ -247,6 +247,10 @@ class _Stored:
     future: Any
     where: str
 
+    def done(self) -> bool:
+        """Whether `result` would return at once."""
+        return bool(self.future.done())
+
     def result(self) -> object:
         try:
             return self.future.result()

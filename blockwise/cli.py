@@ -1,0 +1,236 @@
+"""One command. Every subcommand calls a public function, shows what it returns, and exits with what it means:
+
+0 done, 1 failed blocks, 2 usage or refused plan, 3 interrupted and resumable. With --json one object of a frozen, versioned type goes
+to stdout; everything else goes to stderr. Commands of tasks (train, benchmark, models, demo) come from the entry points
+`blockwise.commands` and are imported when they are called.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from blockwise._version import __version__
+from blockwise.errors import BlockwiseError, ConfigError
+
+if TYPE_CHECKING:
+    from blockwise.config import RunConfig
+    from blockwise.run import Outcome
+
+USAGE = 2
+EXIT_OF_STATE = {"planned": 0, "running": 0, "done": 0, "failed": 1, "interrupted": 3}
+
+
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP_NAMES)
+
+Config = Annotated[Path, typer.Argument(help="A TOML configuration; `blockwise init` writes one.", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
+Set = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over the file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Adopt = Annotated[list[str] | None, typer.Option("--adopt", help="Go on although this fingerprint key differs.", show_default=False)]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    """Run models over huge volumes and long recordings, blockwise and resumable."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    task: Annotated[str, typer.Argument(help="A task, e.g. cascade.")], source: Annotated[str, typer.Argument(help="What it shall read.")]
+) -> None:
+    """Print a commented configuration for an input: blockwise init cascade RECORDING > run.toml."""
+    from blockwise.config import RunConfig
+    from blockwise.run import task_class
+
+    typer.echo(task_class(RunConfig(task=task)).template(source), nl=False)
+
+
+@app.command()
+def run(
+    config: Config,
+    set_: Set = None,
+    adopt: Adopt = None,
+    json_: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings, failures and the end.")] = False,
+) -> None:
+    """Run a configuration, or go on with it where it stopped; a finished run writes nothing."""
+    _drive(_configured(config, set_), adopt=adopt, json_=json_, quiet=quiet)
+
+
+@app.command()
+def retry(folder: RunPath, set_: Set = None, adopt: Adopt = None, json_: Json = False) -> None:
+    """Try the failed blocks of a run anew, and whatever else remains."""
+    from blockwise.config import overridden
+    from blockwise.upkeep import config_of
+
+    _drive(overridden(config_of(folder), set_ or ()), adopt=adopt, json_=json_, retry_failed=True)
+
+
+def _drive(config: "RunConfig", *, adopt: list[str] | None, json_: bool, quiet: bool = False, retry_failed: bool = False) -> None:
+    from blockwise.monitor.progress import subscriber_for
+    from blockwise.run import run as run_config
+
+    with closing(subscriber_for(sys.stderr, quiet=quiet)) as show:
+        outcome = run_config(config, adopt=adopt or (), subscribers=[show], retry_failed=retry_failed)
+    _show_end(outcome, json_)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _show_end(outcome: "Outcome", json_: bool) -> None:
+    from blockwise.monitor.text import failure_text
+
+    if outcome.status.failures:
+        typer.echo(failure_text(outcome.status.failures), err=True)
+        typer.echo(f"Try them again with: blockwise retry {outcome.status.folder}", err=True)
+    if json_:
+        _echo_json(outcome.status.to_json())
+
+
+@app.command()
+def plan(
+    config: Config,
+    set_: Set = None,
+    pilot: Annotated[int, typer.Option(help="Blocks to compute for the estimate of time; 0: none.")] = 20,
+    json_: Json = False,
+) -> None:
+    """Show blocks, bytes, memory, time and alignment of a run, without writing anything."""
+    from blockwise.monitor.plan_text import plan_text
+    from blockwise.run import plan as plan_config
+
+    found = plan_config(_configured(config, set_), pilot_blocks=pilot)
+    if json_:
+        _echo_json(found.to_json())
+    else:
+        typer.echo(plan_text(found))
+    raise typer.Exit(USAGE if found.refusals else 0)
+
+
+@app.command()
+def status(
+    folder: RunPath, json_: Json = False, watch: Annotated[bool, typer.Option("--watch", help="Go on until the run ends.")] = False
+) -> None:
+    """Show the state of a run, from any machine that sees its folder."""
+    from blockwise.monitor.text import status_text
+    from blockwise.monitor.text import watch as watch_status
+    from blockwise.upkeep import status as read_status
+
+    found = watch_status(lambda: read_status(folder)) if watch else read_status(folder)
+    if json_:
+        _echo_json(found.to_json())
+    elif not watch:
+        typer.echo(status_text(found))
+
+
+@app.command()
+def verify(
+    folder: RunPath,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Mark what is complete, unmark what is not.")] = False,
+    json_: Json = False,
+) -> None:
+    """Hold the outputs of a run against its ledger, block by block."""
+    from blockwise.upkeep import verify as verify_run
+
+    verdicts = verify_run(folder, rebuild=rebuild)
+    if json_:
+        _echo_json({"version": 1, "stages": [asdict(v) for v in verdicts]})
+    for v in () if json_ else verdicts:
+        typer.echo(
+            f"{v.stage}: {v.total} blocks, {v.marked} marked, {v.checked} complete, {v.missing} missing, {v.changed} changed, "
+            f"{v.unmarked} complete but not marked, {v.rebuilt} corrected"
+        )
+    wrong = sum(v.missing + v.changed for v in verdicts)
+    raise typer.Exit(1 if wrong and not rebuild else 0)
+
+
+@app.command()
+def report(
+    folder: RunPath, output: Annotated[Path | None, typer.Option(help="Where; report.html in the folder by default.")] = None
+) -> None:
+    """Write one HTML page about a run, with pictures."""
+    from blockwise.upkeep import report as write
+
+    typer.echo(write(folder, output))
+
+
+@app.command()
+def clean(
+    folder: RunPath,
+    everything: Annotated[bool, typer.Option("--all", help="Delete the output and the run folder too.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Sweep what killed writers left in the output of a run; with --all delete the run."""
+    from blockwise.upkeep import clean as clean_run
+
+    if everything and not yes:
+        typer.confirm(f"Delete {folder} and the output it made?", abort=True)
+    cleaned = clean_run(folder, everything=everything)
+    typer.echo(f"{cleaned.leftovers} leftover files removed" + (", run folder and output deleted" if cleaned.folder else ""))
+
+
+@app.command()
+def doctor(json_: Json = False) -> None:
+    """Show versions, devices, tasks and what of the optional parts is missing."""
+    from blockwise.doctor import doctor_text, examine
+
+    found = examine()
+    if json_:
+        _echo_json(found)
+    else:
+        typer.echo(doctor_text(found))
+
+
+def _configured(path: Path, overrides: list[str] | None) -> "RunConfig":
+    from blockwise.config import load_config, with_places
+
+    return with_places(load_config(path, overrides or ()), path)
+
+
+def _echo_json(values: Any) -> None:
+    typer.echo(json.dumps(values, default=str))
+
+
+@contextmanager
+def _teaching() -> Iterator[None]:
+    """Errors of ours as one message and exit code 2; Ctrl-C before the driver listens as 3."""
+    try:
+        yield
+    except BlockwiseError as error:
+        kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
+        typer.echo(f"blockwise: {kind}{error}", err=True)
+        sys.exit(USAGE)
+    except KeyboardInterrupt:
+        sys.exit(3)
+
+
+def _add_command(entry: EntryPoint) -> None:
+    """Register a command that a task adds; what it runs is imported when it is called, not to be listed."""
+    passed_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+    @app.command(entry.name, help=f"From {entry.module}: see blockwise {entry.name} --help.", context_settings=passed_on)
+    def call(ctx: typer.Context) -> None:
+        found = entry.load()
+        if not isinstance(found, typer.Typer):
+            found, function = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=HELP_NAMES), found
+            found.command()(function)
+        found(ctx.args, prog_name=f"blockwise {entry.name}")
+
+
+for _entry in sorted(entry_points(group="blockwise.commands"), key=lambda e: e.name):
+    _add_command(_entry)
+
+
+def main(command: Callable[[], Any] = app) -> None:
+    """The console script."""
+    with _teaching():
+        command()

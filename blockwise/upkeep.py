@@ -1,0 +1,240 @@
+"""What is done to a run folder when no driver works on it: read its state, check outputs against the ledger, rebuild, report, clean.
+
+`status` only reads status.json and works on another machine and while the driver is dead. `verify` reads outputs and ledger;
+with `rebuild` it marks what is complete and unmarks what is not, and refuses while a driver lives.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from blockwise.claim import ATTRIBUTE
+from blockwise.config import RunConfig
+from blockwise.errors import PlanRefused
+from blockwise.fingerprint import fingerprint
+from blockwise.folder import RunFolder
+from blockwise.grid import PAGE_BLOCKS, Block, Grid
+from blockwise.heartbeat import SILENCE_S, drop_dead, is_local, process_lives, refuse_second
+from blockwise.ledger import Ledger, open_ledger
+from blockwise.ledger.contract import Booking, Marks, PageKey
+from blockwise.run import load_task
+from blockwise.status import SlowBlock, Status
+from blockwise.storage import checksum, group_attributes, sweep_locks
+from blockwise.task import Task
+
+
+def status(path: str | Path, wait: Callable[[float], object] = time.sleep) -> Status:
+    """The state of a run, from its folder alone; a run whose driver died is `interrupted`.
+
+    Raises
+    ------
+    MissingError : no run folder at `path`.
+    """
+    folder = RunFolder.find(path)
+    found = folder.read_status()
+    if found.state != "running" or _driver_lives(folder, found, wait):
+        return found
+    stages = tuple(replace(s, state="interrupted" if s.state == "running" else s.state) for s in found.stages)
+    still = replace(found, workers=(), dashboard="", page="", eta_s=None, blocks_per_s=0.0, bytes_per_s=0.0)
+    message = "the driver is gone; run again to go on"
+    return replace(still, state="interrupted", message=message, stages=stages, blocks=replace(found.blocks, running=0))
+
+
+def _driver_lives(folder: RunFolder, found: Status, wait: Callable[[float], object]) -> bool:
+    """Here: whether its process runs. Elsewhere: whether its counter moves within SILENCE_S of our clock."""
+    driver = found.driver
+    if driver is not None and is_local(driver):
+        return process_lives(driver)
+    deadline_s = time.monotonic() + SILENCE_S
+    while time.monotonic() < deadline_s:
+        wait(0.25)
+        if folder.read_status().beat != found.beat:
+            return True
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `verify` found of one stage, in blocks. `missing`: marked, but not stored. `changed`: stored with another checksum."""
+
+    stage: str
+    total: int
+    marked: int
+    checked: int
+    missing: int
+    changed: int
+    unmarked: int
+    rebuilt: int
+
+
+def verify(path: str | Path, *, rebuild: bool = False) -> list[Verdict]:
+    """Hold the outputs of a run against its ledger, block by block.
+
+    Parameters
+    ----------
+    rebuild : mark blocks whose data is complete, unmark those whose data is missing or changed.
+
+    Raises
+    ------
+    MissingError : no run there.  RunActive : a driver lives and `rebuild` would write.  PlanRefused : the output is another run's.
+    """
+    folder = RunFolder.find(path)
+    config = folder.load_config()
+    task = load_task(config)
+    ledger = open_ledger(config.ledger.url or folder.ledger, folder.run)
+    try:
+        if rebuild:
+            refuse_second(str(path), drop_dead(ledger))
+            _check_output(task, folder)
+        return [_verify_stage(stage, ledger, rebuild) for stage in task.stages()]
+    finally:
+        ledger.close()
+
+
+def _check_output(task: Task, folder: RunFolder) -> None:
+    """Marks may only be rebuilt from an output that carries the fingerprints of today's configuration."""
+    path = task.output_path()
+    if path is None:
+        return
+    claim = group_attributes(path).get(ATTRIBUTE, {})
+    prints = {f"{s.name}/{d.name}": fingerprint(s, i) for s in task.stages() for i, d in enumerate(s.domains())}
+    if claim.get("run") != folder.run or any(claim.get("fingerprint", {}).get(k) != v for k, v in prints.items()):
+        raise PlanRefused(f"{path} was not made by this run with these settings: nothing can be rebuilt from it")
+
+
+def _verify_stage(stage: Task, ledger: Ledger, rebuild: bool) -> Verdict:
+    grid = Grid(stage.domains(), stage.spec())
+    sums = dict.fromkeys(("marked", "checked", "missing", "changed", "unmarked", "rebuilt"), 0)
+    for index, domain in enumerate(grid.domains):
+        if rebuild:
+            ledger.set_fingerprint(stage.name, domain.digest, fingerprint(stage, index))
+        for page in range(grid.pages(index)):
+            _verify_page(stage, grid, ledger, index, page, sums, rebuild)
+    return Verdict(stage=stage.name, total=len(grid), **sums)
+
+
+def _verify_page(stage: Task, grid: Grid, ledger: Ledger, index: int, page: int, sums: dict[str, int], rebuild: bool) -> None:
+    key = PageKey(stage.name, grid.domains[index].digest, page)
+    first = int(grid.starts[index]) + page * PAGE_BLOCKS
+    size = min(PAGE_BLOCKS, int(grid.starts[index + 1]) - first)
+    done, known = ledger.page(key)[:size], ledger.checksums(key)
+    found = [_stored(stage, block) for block in grid.blocks(np.arange(first, first + size))]
+    there = np.array([c is not None for c in found])
+    crcs = np.array([c or 0 for c in found], np.uint32)
+    changed = done & there & (crcs != known[:size]) & (known[:size] != 0) if known is not None else np.zeros(size, bool)
+    counts = {"marked": done, "checked": there, "missing": done & ~there, "changed": changed, "unmarked": ~done & there}
+    for name, bits in counts.items():
+        sums[name] += int(bits.sum())
+    if rebuild:
+        wrong, right = np.flatnonzero((done & ~there) | changed), np.flatnonzero(~done & there)
+        if wrong.size:
+            ledger.unmark(Marks(key, wrong))
+            ledger.commit(Booking(values={"finished": None}))
+        if right.size:
+            ledger.commit(Booking(marks=(Marks(key, right, crcs[right]),)))
+        sums["rebuilt"] += int(wrong.size + right.size)
+
+
+def _stored(stage: Task, block: Block) -> int | None:
+    """Checksum of what is stored for a block; None where it is missing or cannot be read."""
+    try:
+        arrays = stage.stored(block)
+    except OSError:
+        return None
+    return None if arrays is None else checksum(arrays)
+
+
+def report(path: str | Path, target: str | Path | None = None) -> Path:
+    """Write the HTML report of a run; into its folder unless a target is given."""
+    from blockwise.monitor.report import write_report
+
+    folder = RunFolder.find(path)
+    config = folder.load_config()
+    found = status(path)
+    ledger = open_ledger(config.ledger.url or folder.ledger, folder.run)
+    try:
+        slowest = [SlowBlock(**s) for stage in found.stages for s in _rows(ledger.get(f"slowest.{stage.name}"))]
+    finally:
+        ledger.close()
+    pictures = load_task(config).pictures() if found.state == "done" else ()
+    file = Path(target) if target else folder.path / "report.html"
+    starts = folder.starts()
+    write_report(
+        file,
+        status=found,
+        config_text=(folder.path / "config.toml").read_text(),
+        history=folder.history(),
+        slowest=sorted(slowest, key=lambda s: -s.total_s)[:20],
+        pictures=pictures,
+        provenance=_provenance(starts),
+    )
+    return file
+
+
+def _rows(value: object) -> list[dict[str, Any]]:
+    return value if isinstance(value, list) else []
+
+
+def _provenance(starts: list[dict[str, object]]) -> dict[str, str]:
+    """The last start's versions and every adopted difference."""
+    last = starts[-1] if starts else {}
+    versions = last.get("versions")
+    found = {"starts": str(len(starts)), "host": str(last.get("host", "")), "python": str(last.get("python", ""))}
+    found |= {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
+    return found | {f"adopted at start {i + 1}": str(s["adopted"]) for i, s in enumerate(starts) if s.get("adopted")}
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What `clean` removed."""
+
+    leftovers: int
+    folder: bool
+    output: bool
+
+
+def clean(path: str | Path, *, everything: bool = False) -> Cleaned:
+    """Sweep what killed writers left in the output; with `everything` delete the output and the run folder too.
+
+    Raises
+    ------
+    RunActive : a driver lives.  MissingError : no run there.
+    """
+    folder = RunFolder.find(path)
+    config = folder.load_config()
+    ledger = open_ledger(config.ledger.url or folder.ledger, folder.run)
+    try:
+        refuse_second(str(path), drop_dead(ledger))
+    finally:
+        ledger.close()
+    output = _own_output(config, folder)
+    leftovers = sweep_locks(output, older_s=0) if output else 0
+    if everything:
+        if output:
+            shutil.rmtree(output)
+        shutil.rmtree(folder.path)
+    return Cleaned(leftovers, everything, everything and output is not None)
+
+
+def _own_output(config: RunConfig, folder: RunFolder) -> str | None:
+    """The output, if it exists and this run made it."""
+    path = config.output.path
+    if path is None or not Path(path).exists():
+        return None
+    return path if group_attributes(path).get(ATTRIBUTE, {}).get("run") == folder.run else None
+
+
+def config_of(path: str | Path) -> RunConfig:
+    """The configuration that a run folder was last started with; the folder itself where it lies now.
+
+    Raises
+    ------
+    MissingError : no run there.
+    """
+    config = RunFolder.find(path).load_config()
+    return config.model_copy(update={"run": config.run.model_copy(update={"folder": str(path)})})

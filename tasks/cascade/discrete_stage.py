@@ -1,0 +1,89 @@
+"""Discrete spikes of whole rows, after the rates: one random stream per row, so that blocks and workers do not matter."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from blockwise.geometry import Domain, Region
+from blockwise.grid import Block, GridSpec
+from blockwise.storage import OutputArray, Write
+from blockwise.task import FrozenResult, OutputLayout
+from tasks.cascade.job import row_stream
+from tasks.cascade.task import APPROXIMATION, COUNTS, RATES, CascadeStage
+
+Array = npt.NDArray[Any]
+
+
+class DiscreteStage(CascadeStage):
+    """Reads whole rows of rates, writes their discrete approximation and the spikes per frame."""
+
+    name: ClassVar[str] = "discrete"
+
+    def domains(self) -> Sequence[Domain]:
+        return self.job.row_domains()
+
+    def spec(self) -> GridSpec:
+        return GridSpec((min(self.job.row_count(), self.job.rows),))
+
+    def relevant_options(self) -> Mapping[str, object]:
+        deciding = {"threshold", "padding", "alignment", "engine", "seed"}
+        return {k: str(v) for k, v in self.options.model_dump().items() if k in deciding}
+
+    def _chunks(self, session: int) -> tuple[int, int]:
+        return self.spec().shape[0], min(self.job.frames, self.job.recordings[session].shape[1])
+
+    def outputs(self) -> Sequence[OutputLayout]:
+        chunks = [self._chunks(i) for i in range(len(self.job.recordings))]
+        return [*self._layouts(APPROXIMATION, 4, chunks), *self._layouts(COUNTS, 2, chunks)]
+
+    def prepare(self) -> None:
+        for i, domain in enumerate(self.job.domains()):
+            for name, dtype in ((APPROXIMATION, "float32"), (COUNTS, "uint16")):
+                OutputArray.create(
+                    self.job.output,
+                    f"{domain.name}/{name}",
+                    shape=domain.shape,
+                    dtype=dtype,
+                    chunks=self._chunks(i),
+                    axes=domain.axes,
+                    voxel_size=domain.voxel_size,
+                    units=domain.units,
+                    attributes={**self._attributes(i), "seed": self.options.seed},
+                )
+
+    def open(self) -> None:
+        self.rates, self.targets = self.open_outputs(RATES), [self.open_outputs(n) for n in (APPROXIMATION, COUNTS)]
+
+    def _region(self, block: Block) -> Region:
+        frames = self.job.recordings[block.domain].shape[1]
+        return Region((block.core.begin[0], 0), (block.core.end[0], frames))
+
+    def read(self, block: Block) -> tuple[Block, Array]:
+        return block, self.rates[block.domain].read(self._region(block))
+
+    def compute(self, inputs: tuple[Block, Array], state: None) -> tuple[Array, Array]:
+        from tasks.cascade.discrete import discrete_row
+
+        block, rates = inputs
+        session, sigma = self.job.recordings[block.domain].name, self.job.models[block.domain].sigma
+        approximation, counts = np.empty(rates.shape, np.float32), np.zeros(rates.shape, np.uint16)
+        for i, row in enumerate(rates):
+            smooth, frames = discrete_row(row, sigma, row_stream(self.options.seed, session, block.core.begin[0] + i))
+            approximation[i] = smooth
+            np.add.at(counts[i], np.asarray(frames, np.int64) + 1, 1)  # the original counts frames from -1
+        return approximation, counts
+
+    def write(self, block: Block, result: tuple[Array, Array]) -> Sequence[Write]:
+        region = self._region(block)
+        return [arrays[block.domain].write(region, data) for arrays, data in zip(self.targets, result, strict=True)]
+
+    def stored(self, block: Block) -> Sequence[Array] | None:
+        arrays, region = [self.open_outputs(n)[block.domain] for n in (APPROXIMATION, COUNTS)], self._region(block)
+        return [a.read(region) for a in arrays] if all(a.complete(region) for a in arrays) else None
+
+    def finish(self) -> FrozenResult:
+        from tasks.cascade.results import export_discrete_spikes
+
+        return export_discrete_spikes(self.job)

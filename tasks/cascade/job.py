@@ -1,0 +1,169 @@
+"""What all stages of one Cascade run share: the recordings, their models, the options and the output."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from blockwise.config import RunConfig
+from blockwise.errors import ConfigError
+from blockwise.geometry import Domain
+from blockwise.task import TaskOptions
+from tasks.cascade.inference import Inference
+from tasks.cascade.model import Model, load_model
+from tasks.cascade.noise import noise_levels
+from tasks.spikes.quality import Quality, check_recording
+from tasks.spikes.recordings import Recording, find_recordings, open_recording
+from tasks.spikes.suite2p import Correction
+from tasks.spikes.traces import Traces
+
+ROW_BYTES: int = 64 << 20
+"""Most bytes of whole rows held at once while their noise is measured."""
+
+Levels = npt.NDArray[np.float64]
+
+
+class CascadeOptions(TaskOptions):
+    """`[options]` of the task `cascade`; the defaults reproduce the published numbers.
+
+    threshold : 0 (negative rates become 0), 1 (rates below a spike's become 0), false (as they are).
+    padding : value of the frames at both ends that no window fits around.
+    alignment : place in the window of the frame a rate belongs to, 0 the first; the training's by default (32 of 64).
+    discrete, seed : also infer discrete spikes, one random stream per row.
+    engine : "torch" or "tensorflow".
+    export : files beside the output; "auto" writes .npy and .mat of sessions up to `export_max_mb`.
+    write_back : put the rates into the Suite2p folder or, as a copy, the NWB file they came from.
+    neuropil, baseline_percentile, cells_only : how Suite2p fluorescence becomes dF/F.
+    check_percent : refuse traces that look like dF/F in percent.
+    """
+
+    threshold: bool | int = 0
+    padding: float = float("nan")
+    alignment: int | None = None
+    discrete: bool = False
+    seed: int = 0
+    engine: Literal["torch", "tensorflow"] = "torch"
+    export: Literal["auto"] | tuple[Literal["npy", "mat"], ...] = "auto"
+    export_max_mb: float = Field(1000.0, ge=0)
+    write_back: bool = False
+    neuropil: float = 0.7
+    baseline_percentile: float = Field(8.0, ge=0, le=100)
+    cells_only: bool = True
+    check_percent: bool = True
+
+    @property
+    def correction(self) -> Correction:
+        return Correction(self.neuropil, self.baseline_percentile, self.cells_only)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Recordings with their models, in the order of the domains."""
+
+    recordings: tuple[Recording, ...]
+    models: tuple[Model, ...]
+    qualities: tuple[Quality, ...]
+    options: CascadeOptions
+    output: str
+    rows: int
+    frames: int
+
+    @classmethod
+    def from_config(cls, config: RunConfig) -> "Job":
+        """Find and check everything a configuration names; reads samples of each recording and writes nothing.
+
+        Raises
+        ------
+        ConfigError, InputError, MissingError, ModelError
+        """
+        options = config.options_as(CascadeOptions)
+        if config.output.path is None:
+            raise ConfigError("[output] path is not set: it names the zarr group that the rates go into")
+        recordings = find_recordings(config.input, config.model.path, correction=options.correction)
+        for r in recordings:
+            if r.model is None:
+                raise ConfigError(
+                    f"{r.name}: no model: set [model] path, `blockwise models suggest --frame-rate {r.frame_rate:g}` names one"
+                )
+        loaded = {name: load_model(name) for name in {r.model for r in recordings if r.model}}
+        models = tuple(loaded[r.model or ""] for r in recordings)
+        for recording, model in zip(recordings, models, strict=True):
+            model.check_frame_rate(recording.frame_rate, recording.name)
+        qualities = tuple(_quality(r, m, options) for r, m in zip(recordings, models, strict=True))
+        rows, frames = _block_shape(config, recordings, [cls.inference_with(m, options) for m in models])
+        return cls(recordings, models, qualities, options, config.output.path, rows, frames)
+
+    @staticmethod
+    def inference_with(model: Model, options: CascadeOptions) -> Inference:
+        return Inference(model, options.threshold, options.padding, options.alignment)
+
+    def inference(self, session: int) -> Inference:
+        """How rates of one session are inferred."""
+        return self.inference_with(self.models[session], self.options)
+
+    def row_domains(self) -> list[Domain]:
+        """A domain of neurons per session, for what is computed on whole rows."""
+        return [Domain(r.name, ("neuron",), (r.shape[0],)) for r in self.recordings]
+
+    def domains(self) -> list[Domain]:
+        """A domain (neuron, time) per session."""
+        return [Domain(r.name, ("neuron", "time"), r.shape, voxel_size=(1.0, 1.0 / r.frame_rate), units=("", "s")) for r in self.recordings]
+
+    def open(self) -> list[Traces]:
+        """All recordings, opened for reading in this process."""
+        return [open_recording(r) for r in self.recordings]
+
+    def input_fingerprint(self, session: int) -> dict[str, object]:
+        """Digests of what one session's results depend on: its model and its files."""
+        with closing(open_recording(self.recordings[session])) as traces:
+            files = {f"input.{k}": v for k, v in traces.identity().items()}
+        return {"model": self.models[session].digest, **files}
+
+    def row_count(self) -> int:
+        """Whole rows that a block may hold, from the longest recording."""
+        longest = max(r.shape[1] * max(4, np.dtype(r.dtype).itemsize) for r in self.recordings)
+        return max(1, min(ROW_BYTES // longest, max(r.shape[0] for r in self.recordings), 256))
+
+
+def _quality(recording: Recording, model: Model, options: CascadeOptions) -> Quality:
+    with closing(open_recording(recording)) as traces:
+        if options.check_percent:
+            return check_recording(recording, traces, tuple(model.levels))
+        from tasks.spikes.quality import assess
+
+        return assess(traces, name=recording.name, frame_rate=recording.frame_rate, levels=tuple(model.levels))
+
+
+AUTO_SHAPE: tuple[int, int] = (32, 8_192)
+"""Neurons x frames of a block where none is given: about a second of work for five members on one core, 1 MB of rates."""
+
+
+def _block_shape(config: RunConfig, recordings: Sequence[Recording], inferences: Sequence[Inference]) -> tuple[int, int]:
+    given = config.blocks.shape
+    if given != "auto" and len(given) != 2:
+        raise ConfigError(f"[blocks] shape {list(given)}: a block of recordings has 2 sides, [neurons, frames]")
+    rows, frames = AUTO_SHAPE if given == "auto" else (given[0], given[1])
+    longest = max(r.shape[1] for r in recordings)
+    if any(i.whole_rows for i in inferences):
+        frames = longest
+    return min(rows, max(r.shape[0] for r in recordings)), min(frames, longest)
+
+
+def rows_noise(traces: Traces, rows: slice, frame_rate: float) -> Levels:
+    """Noise levels of whole rows, read a few at a time: (rows,) float64."""
+    step = max(1, ROW_BYTES // max(1, traces.shape[1] * 8))
+    parts = [
+        np.asarray(noise_levels(traces.read(slice(r, min(r + step, rows.stop)), slice(0, traces.shape[1])), frame_rate), np.float64)
+        for r in range(rows.start, rows.stop, step)
+    ]
+    return np.concatenate(parts)
+
+
+def row_stream(seed: int, session: str, row: int) -> np.random.RandomState:
+    """The random stream of one row: the same whatever block or worker computes it."""
+    entropy: Any = [seed, *session.encode(), row]
+    return np.random.RandomState(np.random.MT19937(np.random.SeedSequence(entropy)))
