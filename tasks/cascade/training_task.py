@@ -28,7 +28,30 @@ from blockwise.task import FrozenResult, Picture, Task
 from tasks.cascade.keras_file import write_keras_file
 from tasks.cascade.model_folder import config_values, member_stem, read_config, read_member, write_config, write_member
 from tasks.cascade.training import KERAS_NAMES, Member, NetworkFactory, TrainingConfig, train_member
-from tasks.spikes.ground_truth import Neuron, dataset_folders, load_ground_truth, neuron_files
+from tasks.spikes.ground_truth import Neuron, dataset_folders, list_ground_truth, load_ground_truth, neuron_files
+
+TEMPLATE = """# A Cascade model trained on this ground truth:
+{rows}
+# Look at the plan first:  blockwise plan THIS_FILE      then:  blockwise train THIS_FILE
+task = "cascade-training"
+
+[input]
+path = {path}
+
+[output]
+path = "models/my_model_30Hz_smoothing50ms_causalkernel"
+
+[options]
+sampling_rate = 30       # Hz, of the recordings the model is for
+smoothing = 0.05         # s, standard deviation of the kernel that spikes are smoothed with
+causal_kernel = true     # spread a spike over later frames only
+noise_levels = [2, 3, 4, 5, 6, 7, 8]
+ensemble_size = 3        # members per noise level
+# training_datasets = ["DS06", "DS07"]   # all where not given
+
+[run]
+folder = "runs/training"
+"""
 
 
 class TrainingOptions(TrainingConfig):
@@ -85,6 +108,15 @@ class CascadeTraining(Task):
         network_factory(options.network)
         task.refuse_other_model()
         return task
+
+    @classmethod
+    def template(cls, source: str) -> str:
+        """A configuration that trains a 30 Hz model on all datasets of a folder, which it lists."""
+        rows = "\n".join(
+            f"#   {s.dataset:40} {s.neurons:4} neurons {s.hours:6.2f} h {s.frame_rate:6.1f} Hz  noise {s.noise_level:.2f}"
+            for s in list_ground_truth(source)
+        )
+        return TEMPLATE.format(rows=rows, path=json.dumps(source))
 
     @property
     def levels(self) -> tuple[int, ...]:
