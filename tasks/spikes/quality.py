@@ -136,7 +136,7 @@ def _judge(
         empty_rows=int(np.isnan(spread).sum()),
         correlation=correlation,
         std=std,
-        denoised=median < DENOISED_LEVEL or correlation > DENOISED_CORRELATION,
+        denoised=bool(np.nanmedian(noise[spread > 0]) < DENOISED_LEVEL) or correlation > DENOISED_CORRELATION,
         percent=std > PERCENT_STD,
     )
     return _with_warnings(figures, levels, remarks)

@@ -1,6 +1,5 @@
 """Recordings on disk for the tests of this folder."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,3 @@ def zarr_array(path: Path, data, attributes=None):
     array = zarr.create_array(str(path), shape=data.shape, chunks=(2, 100), dtype=data.dtype)
     array[:] = data
     array.attrs.update(attributes or {})
-
-
-def json_text(**values):
-    return json.dumps(values)

@@ -106,6 +106,7 @@ def test_the_sample_is_bounded(shape, at_most):
     assert traces.samples <= at_most
     assert (quality.neurons, quality.frames) == shape
     assert quality.constant_rows == quality.sampled_rows <= 256
+    assert not quality.denoised
 
 
 def test_without_a_model_or_noise_there_is_no_verdict():
