@@ -3,8 +3,8 @@
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
 from pathlib import Path
+from weakref import WeakSet
 
 import pytest
 
@@ -47,10 +47,18 @@ def database(mongodb: str) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "mongodb"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
-    """Opens this test's ledger, as often as called, as a new driver would."""
+    """Opens this test's ledger, as often as called, as a new driver would; those dropped unclosed stay so, as after a crash."""
     place = tmp_path / "ledger.sqlite" if request.param == "sqlite" else request.getfixturevalue("database")
-    with ExitStack() as opened:
-        yield lambda: opened.enter_context(closing(open_ledger(place, run="run-1", patience_s=10)))
+    opened: WeakSet[Ledger] = WeakSet()
+
+    def open_one() -> Ledger:
+        ledger = open_ledger(place, run="run-1", patience_s=10)
+        opened.add(ledger)
+        return ledger
+
+    yield open_one
+    for ledger in opened:
+        ledger.close()
 
 
 @pytest.fixture
