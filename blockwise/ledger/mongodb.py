@@ -19,6 +19,7 @@ pipeline updates. The object holds connections and cannot be pickled; texts it m
 import json
 import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from itertools import groupby
@@ -51,6 +52,9 @@ BULK: int = 64
 READ_PAGES: int = 256
 """Pages fetched at once, about 2 MB."""
 
+FIRST_S: float = 5.0
+"""How long opening waits at most: a wrong address should be known at once, an outage in the middle of a run be waited for."""
+
 DUPLICATE_KEY = 11_000
 
 Document = dict[str, Any]
@@ -80,15 +84,16 @@ class MongoLedger:
         if not run:
             raise ConfigError(f"the ledger at {self.url} holds many runs: give the run id, open_ledger(url, run=...)")
         self.run = run
-        self._patience_s = patience_s
+        self._patience_s = min(FIRST_S, patience_s)
         self._known: set[str] = set()
-        self._client = _client(self._server, min(5.0, patience_s))
+        self._client = _client(self._server, min(FIRST_S, patience_s))
         try:
             self._db = self._client[self._server.database]
             self._prepare()
         except BaseException:
             self._client.close()
             raise
+        self._patience_s = patience_s
 
     def __repr__(self) -> str:
         return f"MongoLedger({self.url!r}, run={self.run!r})"
@@ -300,19 +305,21 @@ class MongoLedger:
 
 def _client(server: ServerUrl, selection_s: float) -> Any:
     try:
-        return MongoClient(
-            server.raw,
-            **server.login,
-            appname="blockwise",
-            serverSelectionTimeoutMS=int(1000 * selection_s),
-            connectTimeoutMS=2_000,
-            socketTimeoutMS=5_000,
-            heartbeatFrequencyMS=2_000,
-            retryWrites=True,
-            w="majority",
-            journal=True,
-        )
-    except (PyMongoError, ValueError, TypeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # an option that pymongo would drop with a warning may be tls
+            return MongoClient(
+                server.raw,
+                **server.login,
+                appname="blockwise",
+                serverSelectionTimeoutMS=int(1000 * selection_s),
+                connectTimeoutMS=2_000,
+                socketTimeoutMS=5_000,
+                heartbeatFrequencyMS=2_000,
+                retryWrites=True,
+                w="majority",
+                journal=True,
+            )
+    except (PyMongoError, UserWarning, ValueError, TypeError) as error:
         raise ConfigError(f"[ledger] url {server.text}: {server.redact(str(error))}") from None
 
 

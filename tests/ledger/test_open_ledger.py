@@ -19,7 +19,7 @@ def test_a_path_is_kept_in_sqlite(tmp_path: Path):
         ("mongodb://127.0.0.1:1/db", "", "give the run id"),
         ("mongodb://127.0.0.1:99999/db", "r", "Port must be"),
         ("mongodb://127.0.0.1:1/d b", "r", "d b"),
-        ("mongodb://127.0.0.1:1/db?replicaset=", "r", "replicaset"),
+        ("mongodb://127.0.0.1:1/db?tls=perhaps", "r", "perhaps"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused(url: str, run: str, says: str):

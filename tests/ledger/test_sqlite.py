@@ -185,10 +185,10 @@ def test_booking_a_lease_costs_little_more_than_a_bare_transaction(tmp_path: Pat
     bare = sqlite3.connect(tmp_path / "bare.sqlite", isolation_level=None)
     bare.execute("PRAGMA journal_mode = WAL")
     bare.execute("CREATE TABLE page (id INTEGER PRIMARY KEY, bits BLOB)")
-    bookings = iter([Booking((Marks(PageKey("s", "d", p), rng.permutation(PAGE_BLOCKS)),)) for p in range(250)])
-    ours = cpu_s(lambda: [ledger.commit(next(bookings)) for _ in range(50)])
-    rows = iter(range(250))
-    theirs = cpu_s(lambda: [bare.execute("INSERT INTO page VALUES (?, randomblob(2048))", (next(rows),)) for _ in range(50)])
+    bookings = iter([Booking((Marks(PageKey("s", "d", p), rng.permutation(PAGE_BLOCKS)),)) for p in range(100)])
+    ours = cpu_s(lambda: [ledger.commit(next(bookings)) for _ in range(20)])
+    rows = iter(range(100))
+    theirs = cpu_s(lambda: [bare.execute("INSERT INTO page VALUES (?, randomblob(2048))", (next(rows),)) for _ in range(20)])
     bare.close()
     assert ours < 8 * theirs
 
