@@ -9,7 +9,7 @@ With one torch thread the same arguments give the same bytes on the same machine
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ from tasks.spikes.ground_truth import Neuron
 
 if TYPE_CHECKING:
     import torch
+
+    from tasks.cascade.optimizers import Optimizer
 
 NetworkFactory = Callable[["TrainingConfig", "torch.Generator"], "torch.nn.Module"]
 """Builds a network that maps (pieces, frames) float32 to (pieces, frames - windowsize + 1): one answer per window."""
@@ -172,16 +174,12 @@ class _Descent:
     """Gradient descent over epochs of pieces, with one optimiser and its schedule."""
 
     def __init__(self, module: "torch.nn.Module", config: TrainingConfig) -> None:
-        import torch
+        from tasks.cascade.optimizers import Adagrad, Adam
 
         self.module, self.config = module, config
         self.batch = max(1, round(config.batch_size / config.windows_per_piece))
-        if config.optimizer == "adam":
-            self.rate = config.learning_rate or 2e-3
-            self.optimizer: Any = torch.optim.Adam(module.parameters(), lr=self.rate)
-        else:
-            self.rate = config.learning_rate or 0.05
-            self.optimizer = torch.optim.Adagrad(module.parameters(), lr=self.rate, initial_accumulator_value=0.1, eps=1e-7)
+        kind, self.rate = (Adam, config.learning_rate or 2e-3) if config.optimizer == "adam" else (Adagrad, config.learning_rate or 0.05)
+        self.optimizer: Optimizer = kind([p for p in module.parameters() if p.requires_grad], self.rate)
 
     def epoch(self, pieces: Pieces, random: np.random.RandomState, number: int) -> float:
         """One pass over the pieces in random order; returns the mean loss."""
@@ -195,7 +193,6 @@ class _Descent:
             chosen = order[start : start + self.batch]
             target = targets[chosen]
             known = ~torch.isnan(target)
-            self.optimizer.zero_grad()
             difference = torch.where(known, self.module(inputs[chosen]) - torch.nan_to_num(target), 0.0)
             loss = difference.square().sum() / known.sum().clamp(min=1)
             loss.backward()
@@ -206,9 +203,7 @@ class _Descent:
     def _set_rate(self, done: float) -> None:
         """Adam: a short rise, then half a cosine down to a hundredth; Adagrad: constant."""
         if self.config.optimizer == "adam":
-            factor = min(1.0, done / 0.02 + 0.05) * (0.01 + 0.99 * (1 + np.cos(np.pi * done)) / 2)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.rate * factor
+            self.optimizer.rate = self.rate * min(1.0, done / 0.02 + 0.05) * (0.01 + 0.99 * (1 + np.cos(np.pi * done)) / 2)
 
 
 def _check(module: "torch.nn.Module", config: TrainingConfig) -> None:
