@@ -13,6 +13,7 @@ and, silently, a frame whose window holds a NaN is NaN: the original drops two o
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def _tiles(rows: npt.NDArray[np.int64], windows: int) -> Iterator[tuple[npt.NDAr
     cuts = np.linspace(0, windows, -(-windows // TILE_FRAMES) + 1).astype(int).tolist()
     count = max(1, TILE_FRAMES // cuts[1])
     for first in range(0, len(rows), count):
-        for start, stop in zip(cuts[:-1], cuts[1:], strict=True):
+        for start, stop in pairwise(cuts):
             yield rows[first : first + count], start, stop
 
 
