@@ -4,6 +4,7 @@ A plan reads inputs and ledger and writes nothing. Sizes are exact, memory is th
 a pilot of a few blocks spread over the domains, computed in this process and thrown away.
 """
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from blockwise.cluster.settings import thread_environment
 from blockwise.errors import AlignmentError, PlanRefused
 from blockwise.grid import Grid
 from blockwise.storage import free_bytes
@@ -74,7 +76,7 @@ class Plan:
             raise PlanRefused("the plan is refused:\n" + "\n".join(f"  {r}" for r in self.refusals))
 
 
-def make_plan(task: Task, *, workers: int, memory_bytes: int, pilot_blocks: int = 0) -> Plan:
+def make_plan(task: Task, *, workers: int, memory_bytes: int, threads: int = 1, pilot_blocks: int = 0) -> Plan:
     """Plan a run of `task` on `workers` local workers that share `memory_bytes`."""
     stages = tuple(_stage_plan(s, s is task) for s in task.stages())
     worker_bytes = WORKER_BASE_BYTES + max(sum(s.memory.values()) for s in stages)
@@ -94,7 +96,7 @@ def make_plan(task: Task, *, workers: int, memory_bytes: int, pilot_blocks: int 
         )
     details = dict(task.describe())
     warnings += [str(w) for w in _listed(details.pop("warnings", ()))]
-    pilot = run_pilot(task, pilot_blocks, workers) if pilot_blocks else None
+    pilot = run_pilot(task, pilot_blocks, workers, threads=threads) if pilot_blocks else None
     return Plan(
         task=task.name,
         stages=stages,
@@ -154,10 +156,11 @@ def check_alignment(task: Task) -> None:
         raise AlignmentError("\n".join(found))
 
 
-def run_pilot(task: Task, blocks: int, workers: int, device: str = "cpu") -> Pilot:
-    """Compute a few blocks of the main stage, spread evenly, and throw the results away."""
+def run_pilot(task: Task, blocks: int, workers: int, *, threads: int = 1, device: str = "cpu") -> Pilot:
+    """Compute a few blocks of the main stage, spread evenly, on as many threads as a worker has, and throw the results away."""
     grid = Grid(task.domains(), task.spec())
     ids = np.unique(np.linspace(0, len(grid) - 1, min(blocks, len(grid))).astype(np.int64))
+    os.environ.update(thread_environment(threads))
     task.open_pilot()
     began = time.perf_counter()
     state = task.setup(device)

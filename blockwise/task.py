@@ -61,9 +61,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class FrozenResult:
-    """What a finished stage hands to the driver's books: figures by name (JSON types) for status and report."""
+    """What a finished stage hands to the driver's books: figures by name (JSON types) for the report, and sentences to warn with."""
 
     figures: Mapping[str, object] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Task(ABC):

@@ -23,7 +23,6 @@ def dask_settings(threads: int, *, worker_ttl: str = "60s") -> dict[str, Any]:
     """
     from blockwise.monitor.page import route_modules
 
-    environment = {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")}
     return {
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-ttl": worker_ttl,
@@ -34,9 +33,15 @@ def dask_settings(threads: int, *, worker_ttl: str = "60s") -> dict[str, Any]:
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.multiprocessing-method": "spawn",
-        "distributed.nanny.pre-spawn-environ": {**environment, "OMP_WAIT_POLICY": "passive", "MALLOC_TRIM_THRESHOLD_": 65_536, **QUIET},
+        "distributed.nanny.pre-spawn-environ": {**thread_environment(threads), "MALLOC_TRIM_THRESHOLD_": 65_536, **QUIET},
         "distributed.admin.large-graph-warning-threshold": "1GB",
     }
+
+
+def thread_environment(threads: int) -> dict[str, str]:
+    """Environment that holds a process to so many compute threads, waiting without spinning."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+    return {**dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "passive"}
 
 
 def threads_per_worker(config: ClusterConfig, workers: int) -> int:

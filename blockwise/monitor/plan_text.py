@@ -17,7 +17,7 @@ def plan_text(plan: Plan) -> str:
 
 def _stages(plan: Plan) -> str:
     head = ("stage", "domains", "blocks", "block", "context", "edge", "read per core", "output")
-    return "\n".join(columns([head, *(_stage(s) for s in plan.stages)]))
+    return columns([head, *(_stage(s) for s in plan.stages)])
 
 
 def _stage(s: StagePlan) -> tuple[str, ...]:
@@ -55,7 +55,7 @@ def _is_table(value: object) -> bool:
 
 
 def _table(value: Any) -> str:
-    return "\n".join("  " + line for line in columns([tuple(map(str, row)) for row in value]))
+    return columns([tuple(map(str, row)) for row in value])
 
 
 def _plain(value: object) -> str:

@@ -10,7 +10,7 @@ from blockwise.geometry import Domain, Region
 from blockwise.grid import Block, GridSpec
 from blockwise.storage import OutputArray, Write
 from blockwise.task import FrozenResult, OutputLayout
-from tasks.cascade.job import row_stream
+from tasks.cascade.job import DISCRETE_ROWS, row_stream
 from tasks.cascade.task import APPROXIMATION, COUNTS, RATES, CascadeStage
 
 Array = npt.NDArray[Any]
@@ -25,14 +25,15 @@ class DiscreteStage(CascadeStage):
         return self.job.row_domains()
 
     def spec(self) -> GridSpec:
-        return GridSpec((min(self.job.row_count(), self.job.rows),))
+        return GridSpec((DISCRETE_ROWS,))
 
     def relevant_options(self) -> Mapping[str, object]:
         deciding = {"threshold", "padding", "alignment", "engine", "seed"}
         return {k: str(v) for k, v in self.options.model_dump().items() if k in deciding}
 
     def _chunks(self, session: int) -> tuple[int, int]:
-        return self.spec().shape[0], min(self.job.frames, self.job.recordings[session].shape[1])
+        neurons, frames = self.job.recordings[session].shape
+        return min(DISCRETE_ROWS, neurons), min(self.job.frames, frames)
 
     def outputs(self) -> Sequence[OutputLayout]:
         chunks = [self._chunks(i) for i in range(len(self.job.recordings))]

@@ -24,6 +24,10 @@ from tasks.spikes.traces import Traces
 ROW_BYTES: int = 64 << 20
 """Most bytes of whole rows held at once while their noise is measured."""
 
+NOISE_ROWS: int = 64
+DISCRETE_ROWS: int = 8
+"""Rows of a block of the stages that take whole rows."""
+
 Levels = npt.NDArray[np.float64]
 
 
@@ -94,7 +98,7 @@ class Job:
         for recording, model in zip(recordings, models, strict=True):
             model.check_frame_rate(recording.frame_rate, recording.name)
         qualities = tuple(_quality(r, m, options) for r, m in zip(recordings, models, strict=True))
-        rows, frames = _block_shape(config, recordings, [cls.inference_with(m, options) for m in models])
+        rows, frames = _block_shape(config, [cls.inference_with(m, options) for m in models])
         return cls(recordings, models, qualities, options, config.output.path, rows, frames)
 
     @staticmethod
@@ -121,12 +125,7 @@ class Job:
         """Digests of what one session's results depend on: its model and its files."""
         with closing(open_recording(self.recordings[session])) as traces:
             files = {f"input.{k}": v for k, v in traces.identity().items()}
-        return {"model": self.models[session].digest, **files}
-
-    def row_count(self) -> int:
-        """Whole rows that a block may hold, from the longest recording."""
-        longest = max(r.shape[1] * max(4, np.dtype(r.dtype).itemsize) for r in self.recordings)
-        return max(1, min(ROW_BYTES // longest, max(r.shape[0] for r in self.recordings), 256))
+        return {"model": self.models[session].digest, "frame_rate": self.recordings[session].frame_rate, **files}
 
 
 def _quality(recording: Recording, model: Model, options: CascadeOptions) -> Quality:
@@ -139,18 +138,26 @@ def _quality(recording: Recording, model: Model, options: CascadeOptions) -> Qua
 
 
 AUTO_SHAPE: tuple[int, int] = (32, 8_192)
-"""Neurons x frames of a block where none is given: about a second of work for five members on one core, 1 MB of rates."""
+"""Neurons x frames of a block where none is given: about a second of work for five members on one core, 1 MB of rates. It does not
+depend on the recordings, so that one that joins a set leaves the blocks of the others as they are."""
+
+WHOLE: int = 1 << 40
+"""Frames of a block that takes whole rows, whatever their length."""
+
+VOXEL_BYTES: int = 5 * 8 + 18 * 4
+"""Bytes of a worker per neuron-frame of a block: inputs in the pipeline and rates being written."""
 
 
-def _block_shape(config: RunConfig, recordings: Sequence[Recording], inferences: Sequence[Inference]) -> tuple[int, int]:
+def _block_shape(config: RunConfig, inferences: Sequence[Inference]) -> tuple[int, int]:
+    from dask.utils import parse_bytes
+
     given = config.blocks.shape
     if given != "auto" and len(given) != 2:
         raise ConfigError(f"[blocks] shape {list(given)}: a block of recordings has 2 sides, [neurons, frames]")
     rows, frames = AUTO_SHAPE if given == "auto" else (given[0], given[1])
-    longest = max(r.shape[1] for r in recordings)
-    if any(i.whole_rows for i in inferences):
-        frames = longest
-    return min(rows, max(r.shape[0] for r in recordings)), min(frames, longest)
+    while given == "auto" and rows * frames * VOXEL_BYTES > parse_bytes(config.blocks.memory) and frames > 1024:
+        frames //= 2
+    return rows, WHOLE if any(i.whole_rows for i in inferences) else frames
 
 
 def rows_noise(traces: Traces, rows: slice, frame_rate: float) -> Levels:

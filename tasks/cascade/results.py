@@ -11,6 +11,7 @@ import numpy.typing as npt
 from blockwise.geometry import Region
 from blockwise.storage import OutputArray, Source, open_source
 from blockwise.task import FrozenResult, Picture
+from tasks.cascade.inference import noise_notes
 from tasks.cascade.job import Job
 from tasks.spikes import exports
 from tasks.spikes.quality import quality_table
@@ -43,7 +44,14 @@ def export_rates(job: Job) -> FrozenResult:
                 files.append(exports.export_mat(rates, folder, recording.name))
             if job.options.write_back:
                 files += _write_back(job, i, rates)
-    return FrozenResult({"files": [str(f) for f in files], "quality": quality_table(job.qualities)})
+    notes = tuple(f"{r.name}: {note}" for i, r in enumerate(job.recordings) for note in noise_notes(measured_noise(job, i), job.models[i]))
+    return FrozenResult({"files": [str(f) for f in files], "quality": quality_table(job.qualities)}, notes)
+
+
+def measured_noise(job: Job, session: int) -> npt.NDArray[np.float64]:
+    """The frozen noise levels of a session, (neurons,) % s^1/2."""
+    recording = job.recordings[session]
+    return OutputArray.open(job.output, f"{recording.name}/noise_levels").read(Region((0,), recording.shape[:1]))
 
 
 def _write_back(job: Job, session: int, rates: Source) -> list[Path]:
@@ -103,7 +111,8 @@ def _picture(job: Job, session: int) -> Picture:
     traces = traces_of.read(slice(0, rows), slice(0, frames))
     with closing(open_result(job, session, "spike_rates")) as source:
         rates: npt.NDArray[Any] = source.read(Region((0, 0), (rows, frames)))
-    noise = OutputArray.open(job.output, f"{recording.name}/noise_levels").read(Region((0,), recording.shape[:1]))
-    figure = plot_session(traces, rates, noise, recording.frame_rate, levels=tuple(model.levels), title=recording.name)
+    figure = plot_session(
+        traces, rates, measured_noise(job, session), recording.frame_rate, levels=tuple(model.levels), title=recording.name
+    )
     caption = f"{recording.name}: dF/F with inferred spike rates, noise levels, and the rates of {rows} neurons; model {model.name}."
     return Picture(recording.name, png(figure), caption)

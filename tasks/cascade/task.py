@@ -20,7 +20,7 @@ from blockwise.grid import Block, GridSpec
 from blockwise.storage import OutputArray, Write
 from blockwise.task import FrozenResult, OutputLayout, Picture, Task
 from tasks.cascade.inference import Ensembles, Inference
-from tasks.cascade.job import CascadeOptions, Job, Levels, rows_noise
+from tasks.cascade.job import NOISE_ROWS, ROW_BYTES, CascadeOptions, Job, Levels, rows_noise
 
 CITATION = "Rupprecht et al. 2021, Nature Neuroscience 24, 1324-1337, doi:10.1038/s41593-021-00895-5"
 NOISE, RATES, APPROXIMATION, COUNTS = "noise_levels", "spike_rates", "discrete_approximation", "spike_counts"
@@ -65,17 +65,17 @@ class NoiseStage(CascadeStage):
         return self.job.row_domains()
 
     def spec(self) -> GridSpec:
-        return GridSpec((self.job.row_count(),))
+        return GridSpec((NOISE_ROWS,))
 
     def relevant_options(self) -> Mapping[str, object]:
         return {}
 
     def outputs(self) -> Sequence[OutputLayout]:
-        return self._layouts(NOISE, 8, [self.spec().shape] * len(self.job.recordings))
+        return self._layouts(NOISE, 8, [(min(NOISE_ROWS, r.shape[0]),) for r in self.job.recordings])
 
     def memory(self) -> Mapping[str, int]:
-        frames = max(r.shape[1] for r in self.job.recordings)
-        return {"rows, two readers, with their steps": 6 * 8 * frames * self.job.row_count()}
+        row_bytes = 8 * max(r.shape[1] for r in self.job.recordings)
+        return {"rows and their steps, two readers": 2 * 3 * max(ROW_BYTES, row_bytes)}
 
     def prepare(self) -> None:
         for i, domain in enumerate(self.domains()):
@@ -86,7 +86,7 @@ class NoiseStage(CascadeStage):
                 f"{domain.name}/{NOISE}",
                 shape=domain.shape,
                 dtype="float64",
-                chunks=self.spec().shape,
+                chunks=(min(NOISE_ROWS, domain.shape[0]),),
                 axes=domain.axes,
                 fill_value=float("nan"),
                 attributes=attributes,
@@ -158,7 +158,8 @@ class Cascade(CascadeStage):
 
     def memory(self) -> Mapping[str, int]:
         spec = self.spec()
-        voxels = spec.shape[0] * (spec.shape[1] + sum(spec.context[1]))
+        frames = min(spec.shape[1], max(r.shape[1] for r in self.job.recordings))
+        voxels = spec.shape[0] * (frames + sum(spec.context[1]))
         return {"inputs, 5 in the pipeline": 5 * 8 * voxels, "rates, 16 writes under way": 18 * 4 * voxels, "network": 64 << 20}
 
     def prepare(self) -> None:
