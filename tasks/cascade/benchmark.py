@@ -101,7 +101,7 @@ def _module(member: Member, config: TrainingConfig, network: NetworkFactory | No
 
 def model_rates(model: Any) -> Rates:
     """Rates of a model folder or published model, as `tasks.cascade.predict` gives them."""
-    from tasks.cascade.predict import predict
+    from tasks.cascade import predict
 
     return lambda trace: np.asarray(predict(trace.dff, model))
 
