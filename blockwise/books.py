@@ -1,13 +1,14 @@
 """The driver's books of one stage: which blocks remain, what has become of the others, what the next commit writes.
 
-Guaranteed: a block counts as done once, however often it is reported (G5); nothing is reported done before its commit returned.
-Only pages with work under way are held as bits, so the memory of a driver does not grow with the grid.
+Guaranteed: a block counts as done once, however often it is reported (G5); `done` grows when the commit has returned, so that a crash
+never takes back what a status said. Only pages with work under way are held as bits, so the memory of a driver does not grow with the
+grid; of a flood of failures the tracebacks stay in the ledger.
 Quarantined blocks stay out of the way until `blockwise retry`; masked blocks are counted and never marked.
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +22,22 @@ Mask = Callable[[Ids], npt.NDArray[np.bool_]]
 
 CHECKSUM_BLOCKS: int = 10_000_000
 """Most blocks of a stage for which checksums are kept: 4 bytes each."""
+TRACEBACKS: int = 1_000
+"""Quarantined blocks whose traceback is held in memory."""
 
 
 @dataclass(slots=True)
 class Page:
-    """A page with work under way: done bits, and bits of what needs no work (masked, quarantined)."""
+    """A page with work under way: done bits, bits of what needs no work (masked, quarantined), bits of checksums put down."""
 
     done: Bits
     settled: Bits
     size: int
+    summed: Bits = field(default_factory=lambda: np.zeros(PAGE_BLOCKS, np.bool_))
+
+    @property
+    def complete(self) -> bool:
+        return bool((self.done | self.settled)[: self.size].all())
 
 
 @dataclass(slots=True)
@@ -51,27 +59,32 @@ class Books:
     _marks: list[Marks] = field(default_factory=list)
     _attempts: list[Attempt] = field(default_factory=list)
     _values: dict[str, object] = field(default_factory=dict)
-    _elsewhere: list[tuple[int, int]] = field(default_factory=list)
+    _elsewhere: dict[tuple[int, int], Bits] = field(default_factory=dict)
+    _booked: int = 0
 
     def __post_init__(self) -> None:
         self.cells = np.zeros(min(MAP_CELLS, len(self.grid)), np.int64)
         self.masks = self.masks or (None,) * len(self.grid.domains)
         executed = self.ledger.get(f"executed.{self.stage}")
         self.executed = executed if isinstance(executed, int) else 0
-        owners = {d.digest: i for i, d in enumerate(self.grid.domains)}
-        for attempt in self.ledger.attempts(self.stage):
-            if attempt.domain in owners:
-                self._remember(int(self.grid.starts[owners[attempt.domain]]) + attempt.block, attempt)
+        self._load_attempts()
         for index, domain in enumerate(self.grid.domains):
             for page, bits in self.ledger.pages(self.stage, domain.digest):
                 self._count(index, page, bits)
 
+    def _load_attempts(self) -> None:
+        owners = {d.digest: i for i, d in enumerate(self.grid.domains)}
+        for attempt in self.ledger.attempts(self.stage):
+            if attempt.domain in owners:
+                self._remember(int(self.grid.starts[owners[attempt.domain]]) + attempt.block, attempt)
+
     def _remember(self, id: int, attempt: Attempt) -> None:
         self.tries[id] = max(attempt.attempt, self.tries.get(id, 0))
         if attempt.final:
-            self.quarantined[id] = attempt
+            self.quarantined[id] = attempt if len(self.quarantined) < TRACEBACKS else replace(attempt, traceback="")
 
     def _count(self, domain: int, page: int, bits: Bits) -> None:
+        """Add blocks that the ledger holds as done."""
         local = np.flatnonzero(bits)
         self.done += local.size
         self._shade(local + (int(self.grid.starts[domain]) + page * PAGE_BLOCKS))
@@ -85,7 +98,7 @@ class Books:
     @property
     def remaining(self) -> int:
         """Blocks neither done, masked (as far as pages were opened) nor quarantined."""
-        return len(self.grid) - self.done - self.masked - len(self.quarantined)
+        return len(self.grid) - self.done - self._booked - self.masked - len(self.quarantined)
 
     def pending(self) -> Iterator[Ids]:
         """Ids of the blocks to compute, a page at a time, in order; pages that another driver holds are left out."""
@@ -97,9 +110,10 @@ class Books:
 
     def taken_over(self) -> Iterator[Ids]:
         """Like `pending`, over the pages another driver held when `pending` came by, in case that driver has gone."""
-        elsewhere, self._elsewhere = self._elsewhere, []
-        for domain, page in elsewhere:
-            ids = self._open(domain, page)
+        elsewhere, self._elsewhere = self._elsewhere, {}
+        self._load_attempts()
+        for (domain, page), known in elsewhere.items():
+            ids = self._open(domain, page, known)
             if ids.size:
                 yield ids
 
@@ -111,53 +125,64 @@ class Books:
     def _key(self, domain: int, page: int) -> PageKey:
         return PageKey(self.stage, self.grid.domains[domain].digest, page)
 
-    def _open(self, domain: int, page: int) -> Ids:
+    def _open(self, domain: int, page: int, known: Bits | None = None) -> Ids:
+        """Take a page and return its ids to compute; `known`: the done bits that were counted when another driver held it."""
         key = self._key(domain, page)
         first = int(self.grid.starts[domain]) + page * PAGE_BLOCKS
         size = min(PAGE_BLOCKS, int(self.grid.starts[domain + 1]) - first)
         done = self.ledger.page(key)
-        settled = np.zeros(PAGE_BLOCKS, np.bool_)
-        mask = self.masks[domain]
-        if mask is not None:
-            settled[:size] = ~mask(np.arange(page * PAGE_BLOCKS, page * PAGE_BLOCKS + size)) & ~done[:size]
-            self.masked += int(settled.sum())
+        if known is not None:
+            self._count(domain, page, done & ~known)
+        masked = self._masked(domain, page, size) & ~done
+        settled = masked.copy()
         settled[[id - first for id in self.quarantined if first <= id < first + size]] = True
         todo = np.flatnonzero(~(done | settled)[:size])
         if todo.size and not self.ledger.claim(key, self.driver):
-            self._elsewhere.append((domain, page))
-            self.masked -= int(settled.sum()) if mask is not None else 0
+            self._elsewhere[domain, page] = done
             return np.empty(0, np.int64)
+        self.masked += int(masked.sum())
         if todo.size:
             self._pages[domain, page] = Page(done, settled, size)
         return todo + first
 
+    def _masked(self, domain: int, page: int, size: int) -> Bits:
+        bits, mask = np.zeros(PAGE_BLOCKS, np.bool_), self.masks[domain]
+        if mask is not None:
+            bits[:size] = ~mask(np.arange(page * PAGE_BLOCKS, page * PAGE_BLOCKS + size))
+        return bits
+
     # --- what happened -------------------------------------------------------------------------------------------------------
 
     def book(self, ids: Ids, checksums: npt.NDArray[np.uint32] | None = None) -> int:
-        """Put durable blocks down for the next commit; how many of them were new."""
+        """Put durable blocks down for the next commit; how many of them were new.
+
+        Parameters
+        ----------
+        ids : sorted. checksums : one per id, or None where they come later.
+        """
         new = 0
         owner = np.searchsorted(self.grid.starts, ids, side="right") - 1
         page = (ids - self.grid.starts[owner]) // PAGE_BLOCKS
-        for domain, number in sorted(set(zip(owner.tolist(), page.tolist(), strict=True))):
-            part = (owner == domain) & (page == number)
-            new += self._book_page(domain, number, ids[part], checksums[part] if checksums is not None else None)
+        cuts = np.flatnonzero(np.diff(owner) | np.diff(page)) + 1
+        for part in np.split(np.arange(len(ids)), cuts) if len(ids) else ():
+            sums = checksums[part] if checksums is not None and len(self.grid) <= CHECKSUM_BLOCKS else None
+            new += self._book_page(int(owner[part[0]]), int(page[part[0]]), ids[part], sums)
         return new
 
     def _book_page(self, domain: int, number: int, ids: Ids, checksums: npt.NDArray[np.uint32] | None) -> int:
-        first = int(self.grid.starts[domain]) + number * PAGE_BLOCKS
-        positions = ids - first
+        positions = ids - (int(self.grid.starts[domain]) + number * PAGE_BLOCKS)
         page = self._pages.get((domain, number))
         fresh = ~page.done[positions] if page else np.zeros(len(ids), np.bool_)
+        write = fresh if checksums is None else fresh | (~page.summed[positions] if page else True)
         if page is not None:
             page.done[positions] = True
-        keep = checksums is not None and len(checksums) == len(ids) and len(self.grid) <= CHECKSUM_BLOCKS
-        if keep or fresh.any():
-            key = self._key(domain, number)
-            self._marks.append(Marks(key, positions, checksums) if keep else Marks(key, positions[fresh]))
+            page.summed[positions] |= checksums is not None
+            if page.complete:
+                del self._pages[domain, number]
+        if write.any():
+            self._marks.append(Marks(self._key(domain, number), positions[write], None if checksums is None else checksums[write]))
         self._shade(ids[fresh])
-        self.done += int(fresh.sum())
-        if page is not None and (page.done | page.settled)[: page.size].all():
-            del self._pages[domain, number]
+        self._booked += int(fresh.sum())
         return int(fresh.sum())
 
     def is_done(self, ids: Ids) -> npt.NDArray[np.bool_]:
@@ -194,6 +219,8 @@ class Books:
         self._remember(error.id, attempt)
         if attempt.final and (held := self._pages.get((domain, page))):
             held.settled[position] = True
+            if held.complete:
+                del self._pages[domain, page]
         self._attempts.append(attempt)
         return attempt
 
@@ -207,3 +234,4 @@ class Books:
             self._values[f"executed.{self.stage}"] = self.executed
             self.ledger.commit(Booking(tuple(self._marks), tuple(self._attempts), self._values))
             self._marks, self._attempts, self._values = [], [], {}
+            self.done, self._booked = self.done + self._booked, 0

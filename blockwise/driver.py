@@ -1,14 +1,17 @@
 """Streams the leases of one stage into a Dask cluster, books what comes back, and decides about failures.
 
 One thread does everything here; Dask's threads only put messages into its inbox. Guaranteed: a block is marked only after its data
-is durable (the receipt or progress message says so) and after that at most COMMIT_S passes before the mark is. A lease that dies with
-its worker costs its started, unbooked blocks one attempt each, in solitude; its other blocks are leased again without blame.
+is durable (the receipt or progress message says so) and after that at most COMMIT_S passes before the mark is. When a worker dies, the
+blocks it had started and not finished are run again, each alone in a process; only a death in that solitude, or a hang that the worker
+reported, counts as a failed attempt. Everything else that was lost is leased again in smaller pieces, without blame.
 A crash of the driver leaves written, unmarked blocks: they are computed again, to the same bytes (G2).
 """
 
 import queue
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,18 +20,27 @@ import numpy as np
 from blockwise.books import Books
 from blockwise.cluster.settings import LEASES_PER_WORKER
 from blockwise.config import FolderConfig
+from blockwise.errors import LedgerError
 from blockwise.events import BlockFailed, BlocksDone, Events, State, WorkerLost
+from blockwise.failures import is_disk_full
 from blockwise.grid import Ids
+from blockwise.heartbeat import drop_dead
 from blockwise.lease import BlockError, Lease, Progress, Receipt
 from blockwise.leasing import Backlog, Pace, target_lease_s
 from blockwise.status import SlowBlock
-from blockwise.worker import TOPIC, StagePlugin, StageSpec, drain, run_lease
+from blockwise.worker import StagePlugin, StageSpec, drain, run_lease
 
 COMMIT_S: float = 0.1
 """Most seconds between a receipt and its durable mark, beyond the commit itself."""
 TICK_S: float = 0.05
 BREAKER_BLOCKS: int = 20
 """If the first blocks of a stage all fail with one class, the stage stops: a typo must not poison 10^8 blocks."""
+BREAKER_DEATHS: int = 100
+"""Leases that may die with their workers before a first block is done: a task that kills every worker must not do so for ever."""
+UNSEEN_DEATHS: int = 10
+"""Deaths of a solo lease that was not seen to start, before its block is blamed all the same."""
+RECEIPT_S: float = 10.0
+"""What fetching a receipt may take; its worker may be gone."""
 POISON_TRIES: int = 2
 DISK_PAUSES_S: tuple[float, ...] = (5, 10, 30, 60, 60, 60, 60, 60, 60, 60)
 """Waits between probes of a full disk; after the last the run stops, resumable."""
@@ -82,13 +94,15 @@ class StageDriver:
         self._flying: dict[int, Flying] = {}
         self._number = int(time.time() * 1000) % 10**9 * 1000
         kept = books.ledger.get(f"k.{spec.stage}")
-        self._pace = Pace(1.0, float(kept) if isinstance(kept, (int, float)) else 1.0)
+        self._pace = Pace(1.0, float(kept) if isinstance(kept, (int, float)) else 1.0, spec.batch_size)
         self._backlog = Backlog(books.pending())
         self._committed_s = self._begun_s = time.monotonic()
         self._paused_until_s, self._disk_pauses, self._drain_sent_s = 0.0, 0, 0.0
-        self._finished = 0
+        self._finished, self._dead_leases = 0, 0
         self._first_failures: dict[int, str] = {}
-        self._overdue: set[int] = set()
+        self._overdue: dict[str, int | None] = {}
+        """Worker -> the block it ended itself for."""
+        self._unseen: Counter[int] = Counter()
         self._state: State = "running"
         self.activity: dict[str, Activity] = {}
         self.slowest: list[SlowBlock] = []
@@ -98,21 +112,18 @@ class StageDriver:
     def run(self) -> State:
         """Work until nothing remains (done or failed), the breaker trips (failed), or a person stops it (interrupted)."""
         client = self.cluster.client
-        client.register_plugin(StagePlugin(self.spec), name=f"blockwise-{self.spec.stage}")
-        client.subscribe_topic(TOPIC, lambda event: self._inbox.put(lambda: self._hear(event[1])))
+        client.subscribe_topic(self.spec.key, lambda event: self._inbox.put(lambda: self._hear(event[1])))
+        client.register_plugin(StagePlugin(self.spec), name=self.spec.key)
         try:
             while self._state == "running":
                 self._step()
             self._land_the_rest()
         finally:
-            self._remember()
-            client.unsubscribe_topic(TOPIC)
-            client.unregister_worker_plugin(f"blockwise-{self.spec.stage}")
+            self._commit()
+            client.unsubscribe_topic(self.spec.key)
+            if not self.control.stop:  # which waits for nobody
+                client.unregister_worker_plugin(self.spec.key)
         return self._state
-
-    def _remember(self) -> None:
-        self.books.remember(f"k.{self.spec.stage}", self._pace.k)
-        self.books.flush()
 
     def _step(self) -> None:
         self._fill()
@@ -123,12 +134,13 @@ class StageDriver:
             self._state = "failed" if self.books.quarantined else "done"
 
     def _next_pages(self) -> bool:
-        """Whether pages of other drivers are to be waited for or have become ours."""
+        """Whether pages of other drivers are to be waited for or have become ours; a driver found dead loses its pages."""
         if not self.books.elsewhere:
             return False
         self._backlog = Backlog(self.books.taken_over())
         if self._backlog.empty:
             self._listen(2.0)
+            drop_dead(self.books.ledger, self._listen)
         return True
 
     def _listen(self, seconds: float) -> None:
@@ -140,8 +152,17 @@ class StageDriver:
         except queue.Empty:
             pass
         if time.monotonic() - self._committed_s >= COMMIT_S:
+            self._commit()
+
+    def _commit(self) -> None:
+        """Commit what was booked; where the ledger's disk is full it stays in the books for the next commit, and leasing pauses."""
+        self._committed_s = time.monotonic()
+        try:
             self.books.flush()
-            self._committed_s = time.monotonic()
+        except LedgerError as error:
+            if not is_disk_full(error):
+                raise
+            self._pause_for_disk(str(error))
 
     # --- leasing -------------------------------------------------------------------------------------------------------------
 
@@ -158,7 +179,7 @@ class StageDriver:
 
     def _send(self, ids: Ids, solo: bool) -> None:
         self._number += 1
-        lease = Lease(self._number, self.spec.stage, ids, solo)
+        lease = Lease(self._number, self.spec.key, ids, solo)
         future = self.cluster.client.submit(run_lease, lease, key=f"{self.spec.stage}-{lease.number}", pure=False, retries=0)
         self._flying[lease.number] = Flying(lease, future)
         future.add_done_callback(lambda f, n=lease.number: self._inbox.put(lambda: self._landed(n)))
@@ -172,7 +193,7 @@ class StageDriver:
         elif "activity" in message:
             self.activity[worker] = Activity(time.monotonic(), message["activity"])
         elif "overdue" in message:
-            self._overdue.add(int(message["overdue"]))
+            self._overdue[worker] = message["overdue"]
 
     def _progressed(self, worker: str, progress: Progress) -> None:
         flying = self._flying.get(progress.lease)
@@ -187,19 +208,32 @@ class StageDriver:
 
     def _landed(self, number: int) -> None:
         flying = self._flying.pop(number)
-        future = flying.future
-        if future.status == "finished":
-            self._book(flying, future.result())
+        receipt, error = self._receipt(flying.future)
+        if receipt is not None:
+            self._book(flying, receipt)
+        elif error is not None and type(error).__name__ != "KilledWorker":
+            self._backlog.give_back(flying.lease.ids)
+            self._break(f"a worker cannot run the task: {type(error).__name__}: {error}")
         elif not self.control.stop:
-            error = future.exception() if future.status == "error" else None
-            self._lost(flying, error)
-        future.release()
+            self._lost(flying, str(error or "the lease was cancelled or its receipt lost"))
+        flying.future.release()
+
+    @staticmethod
+    def _receipt(future: Any) -> tuple[Receipt | None, BaseException | None]:
+        """The receipt, or the error that Dask reports, or neither where it was lost on the way."""
+        if future.status == "error":
+            return None, future.exception()
+        with suppress(Exception):  # the worker may die between finishing and handing over: the same as dying before
+            return future.result(timeout=RECEIPT_S), None
+        return None, None
 
     def _book(self, flying: Flying, receipt: Receipt) -> None:
-        self._pace.learn(receipt)
+        if not flying.lease.solo:
+            self._pace.learn(receipt)
+            self.books.remember(f"k.{self.spec.stage}", self._pace.k)
         order = np.argsort(receipt.ids)
         self._finished += self.books.book(receipt.ids[order], receipt.checksums[order])
-        self.books.executed += max(0, len(receipt.ids) + len(receipt.errors) - flying.counted)
+        self.books.executed += len(receipt.ids) + len(receipt.errors) - flying.counted
         self.nbytes += int(receipt.nbytes.sum())
         if receipt.ids.size:
             self._disk_pauses = 0
@@ -209,21 +243,16 @@ class StageDriver:
         self._backlog.give_back(receipt.unfinished)
 
     def _announce(self, receipt: Receipt) -> None:
-        sums = [float(c.sum()) for c in (receipt.read_s, receipt.compute_s, receipt.write_s)]
-        self.events.emit(
-            BlocksDone(
-                stage=self.spec.stage,
-                worker=receipt.worker,
-                count=len(receipt.ids),
-                nbytes=int(receipt.nbytes.sum()),
-                read_s=sums[0],
-                compute_s=sums[1],
-                write_s=sums[2],
-            )
-        )
+        read_s, compute_s, write_s = (float(c.sum()) for c in (receipt.read_s, receipt.compute_s, receipt.write_s))
+        count, nbytes = len(receipt.ids), int(receipt.nbytes.sum())
+        self._emit_done(receipt.worker, count, nbytes=nbytes, read_s=read_s, compute_s=compute_s, write_s=write_s)
         total = receipt.read_s + receipt.compute_s + receipt.write_s
         for i in np.argsort(total)[-3:]:
             self._note_slow(int(receipt.ids[i]), (float(receipt.read_s[i]), float(receipt.compute_s[i]), float(receipt.write_s[i])))
+
+    def _emit_done(self, worker: str, count: int, **sums: Any) -> None:
+        times = {"nbytes": 0, "read_s": 0.0, "compute_s": 0.0, "write_s": 0.0, **sums}
+        self.events.emit(BlocksDone(stage=self.spec.stage, worker=worker, count=count, **times))
 
     def _note_slow(self, id: int, times: tuple[float, float, float]) -> None:
         domain = self.books.place(id)[0]
@@ -236,7 +265,8 @@ class StageDriver:
     def _failed(self, error: BlockError, worker: str) -> None:
         """One failed attempt: try again when and how its kind asks, or quarantine; a full disk pauses the run instead."""
         if error.disk_full:
-            self._pause_for_disk(error)
+            self._backlog.give_back(np.array([error.id], np.int64))
+            self._pause_for_disk(error.error)
             return
         limit = min(POISON_TRIES, self.settings.retries + 1) if error.kind == "poison" else self.settings.retries + 1
         if not self._finished:
@@ -261,12 +291,15 @@ class StageDriver:
             self._backlog.retry(error.id, time.monotonic() + wait_s, solo=error.kind in ("memory", "died", "timeout"))
         kinds = set(self._first_failures.values())
         if not self._finished and len(self._first_failures) >= BREAKER_BLOCKS and len(kinds) == 1:
-            self.message = f"the first {len(self._first_failures)} blocks all failed ({kinds.pop()}): {error.error}"
-            self.events.message(f"{self.message}. Stopped before the others fail alike; mend the cause and run again.", "error")
-            self._state = "failed"
+            self._break(f"the first {len(self._first_failures)} blocks all failed ({kinds.pop()}): {error.error}")
 
-    def _pause_for_disk(self, error: BlockError) -> None:
-        self._backlog.give_back(np.array([error.id], np.int64))
+    def _break(self, why: str) -> None:
+        """Stop before the other blocks fail alike."""
+        if self._state == "running":
+            self._state, self.message = "failed", why
+            self.events.message(f"{why}. Stopped before the others fail alike; mend the cause and run again.", "error")
+
+    def _pause_for_disk(self, error: str) -> None:
         if time.monotonic() < self._paused_until_s:
             return
         if self._disk_pauses == len(DISK_PAUSES_S):
@@ -277,45 +310,48 @@ class StageDriver:
         self._disk_pauses += 1
         self._paused_until_s = time.monotonic() + wait_s
         self.message = f"disk full, next try in {wait_s:.0f} s"
-        self.events.message(f"The disk is full ({error.error}): paused, next try in {wait_s:.0f} s. Free some space to go on.", "warning")
+        self.events.message(f"The disk is full ({error}): paused, next try in {wait_s:.0f} s. Free some space to go on.", "warning")
 
-    def _lost(self, flying: Flying, error: BaseException | None) -> None:
-        """A lease died with its worker, or never ran. Blame what had started; a lease nothing is known of is split."""
+    def _lost(self, flying: Flying, reason: str) -> None:
+        """A lease died with its worker. Its started, unfinished blocks are suspects; only solitude or a hang proves one guilty."""
         ids = flying.lease.ids[~self.books.is_done(flying.lease.ids)]
-        started = np.concatenate([np.empty(0, np.int64), *flying.started])
-        suspects = ids if flying.lease.solo else np.intersect1d(ids, started)
-        innocents = np.setdiff1d(ids, suspects)
-        if not suspects.size and ids.size:
-            innocents = self._split(ids, flying)
-        self.events.emit(WorkerLost(worker=flying.worker or "unknown", suspects=len(suspects), reason=str(error or "cancelled")))
-        alone = len(suspects) == 1 and (flying.lease.solo or len(flying.lease.ids) == 1)
+        hung = self._overdue.get(flying.worker)
+        suspects = np.intersect1d(ids, np.concatenate([np.empty(0, np.int64), *flying.started]) if hung is None else [hung])
+        if flying.lease.solo and not suspects.size and not self._waited(ids):
+            suspects = ids
+        self.events.emit(WorkerLost(worker=flying.worker or "unknown", suspects=len(suspects), reason=reason))
+        if len(ids) < len(flying.lease.ids):  # booked from progress alone; their bytes and times are lost
+            self._emit_done(flying.worker, len(flying.lease.ids) - len(ids))
         for id in suspects.tolist():
-            if alone or id in self._overdue:
+            if flying.lease.solo or id == hung:
                 self._failed(self._death(id, flying.worker), flying.worker)
             else:
                 self._backlog.retry(id, 0.0, solo=True)
-        self._backlog.give_back(innocents)
+        rest = np.setdiff1d(ids, suspects)
+        if len(flying.lease.ids) == 1 and rest.size:  # it may have killed before its start was told
+            self._backlog.retry(int(rest[0]), 0.0, solo=True)
+        elif hung is None:
+            self._backlog.give_back_apart(rest)
+        else:
+            self._backlog.give_back(rest)
+        self._dead_leases += 1
+        if not self._finished and self._dead_leases >= BREAKER_DEATHS:
+            self._break(f"{self._dead_leases} leases died with their workers and no block was finished")
 
-    def _split(self, ids: Ids, flying: Flying) -> Ids:
-        """Nothing had started as far as is known: half of it goes back as it is, a lone block runs alone next time."""
-        if len(ids) == 1:
-            self._backlog.retry(int(ids[0]), 0.0, solo=True)
-            return ids[:0]
-        half = len(ids) // 2
-        self._backlog.give_back(ids[half:])
-        return ids[:half]
+    def _waited(self, ids: Ids) -> bool:
+        """Whether a solo lease that was not seen to start may have been waiting behind the one that killed."""
+        self._unseen.update(ids.tolist())
+        return all(self._unseen[id] < UNSEEN_DEATHS for id in ids.tolist())
 
     def _death(self, id: int, worker: str) -> BlockError:
-        if id in self._overdue:
-            limit = self.settings.block_timeout_s
-            return BlockError(
-                id, "timeout", f"TimeoutError: no step of the block may take longer than {limit:g} s ([run] block_timeout_s)", ""
-            )
-        last = self.activity.get(worker)
-        limit_mb = self.cluster.memory_limit_mb
-        if last is not None and limit_mb and last.values.get("rss_mb", 0.0) > OOM_FRACTION * limit_mb:
-            text = f"MemoryError: the worker died at {last.values['rss_mb']:.0f} MB of {limit_mb:.0f} MB"
-            return BlockError(id, "memory", text, "")
+        """Why a block is guilty of its worker's death."""
+        last, limit_mb = self.activity.get(worker), self.cluster.memory_limit_mb
+        rss_mb = last.values.get("rss_mb", 0.0) if last is not None else 0.0
+        if self._overdue.get(worker) == id:
+            text = f"TimeoutError: no step of the block may take longer than {self.settings.block_timeout_s:g} s ([run] block_timeout_s)"
+            return BlockError(id, "timeout", text, "")
+        if limit_mb and rss_mb > OOM_FRACTION * limit_mb:
+            return BlockError(id, "memory", f"MemoryError: the worker died at {rss_mb:.0f} MB of {limit_mb:.0f} MB", "")
         return BlockError(id, "died", "ProcessDied: the worker process died while this block, alone, was in it", "")
 
     # --- stopping --------------------------------------------------------------------------------------------------------------
@@ -328,14 +364,17 @@ class StageDriver:
             self.events.message(
                 f"Stopping: blocks under way are finished (at most {self.settings.drain_s:.0f} s); once more stops at once."
             )
-            self.cluster.client.run(drain, wait=False, on_error="ignore")
+            self._drain_workers()
         if not self._flying or self.control.stop or now - self._drain_sent_s > self.settings.drain_s:
             self._state = "interrupted"
+
+    def _drain_workers(self) -> None:
+        self.cluster.client.run(drain, self.spec.key, wait=False, on_error="ignore")
 
     def _land_the_rest(self) -> None:
         """Take what has already come in; what is still out is abandoned and will be computed again."""
         if self._state == "failed" and self._flying:
-            self.cluster.client.run(drain, wait=False, on_error="ignore")
+            self._drain_workers()
         deadline_s = time.monotonic() + 5
         while self._flying and self._state == "failed" and time.monotonic() < deadline_s:
             self._listen(TICK_S)

@@ -1,7 +1,9 @@
 """What kind of failure an exception is: it decides whether and how a block is tried again."""
 
 import errno
+import traceback
 
+from blockwise.lease import BlockError
 from blockwise.ledger.contract import FailureKind
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -11,9 +13,27 @@ DISK_WORDS = ("no space left on device", "disk quota exceeded", "resource_exhaus
 TRANSIENT_WORDS = ("unavailable", "timed out", "temporarily", "connection reset", "stale file handle", "input/output error")
 
 
+ERROR_CHARS: int = 500
+TRACEBACK_CHARS: int = 8_000
+
+
+def block_error(block: int, error: BaseException, *, with_traceback: bool = True) -> BlockError:
+    """What one exception says of one block, as data; never raises, whatever the exception's text does."""
+    kind, text = classify(error), f"{type(error).__name__}: {_text(error)}"[:ERROR_CHARS]
+    frames = "".join(traceback.format_exception(error))[-TRACEBACK_CHARS:] if with_traceback else ""
+    return BlockError(block, kind, text, frames, is_disk_full(error))
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as second:
+        return f"its text cannot be shown ({type(second).__name__})"
+
+
 def classify(error: BaseException) -> FailureKind:
     """`memory`: may fit alone. `transient`: may pass later. `poison`: would fail again."""
-    text = str(error).lower()
+    text = _text(error).lower()
     if isinstance(error, MemoryError) or any(w in text for w in MEMORY_WORDS):
         return "memory"
     if isinstance(error, TRANSIENT) or is_disk_full(error) or any(w in text for w in TRANSIENT_WORDS):
@@ -25,4 +45,4 @@ def classify(error: BaseException) -> FailureKind:
 
 def is_disk_full(error: BaseException) -> bool:
     """Whether the disk, not the block, is at fault; such a block is never quarantined for it."""
-    return (isinstance(error, OSError) and error.errno in DISK_FULL) or any(w in str(error).lower() for w in DISK_WORDS)
+    return (isinstance(error, OSError) and error.errno in DISK_FULL) or any(w in _text(error).lower() for w in DISK_WORDS)

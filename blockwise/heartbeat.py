@@ -83,10 +83,17 @@ def refuse_second(folder: str, living: list[Driver]) -> None:
 
 
 class Heartbeat:
-    """Writes status.json every second and the heartbeat row every other, from a thread with a ledger connection of its own."""
+    """Writes status.json every second and the heartbeat row every other, from a thread with a ledger connection of its own.
 
-    def __init__(self, folder: RunFolder, ledger_url: str, driver: Driver, snapshot: Callable[[], Status]) -> None:
-        self._folder, self._url, self._driver, self._snapshot = folder, ledger_url, driver, snapshot
+    Parameters
+    ----------
+    lost : called once when somebody removed the row: they held this driver for dead and have the run now, so it must stop.
+    """
+
+    def __init__(
+        self, folder: RunFolder, ledger_url: str, driver: Driver, snapshot: Callable[[], Status], lost: Callable[[str], None]
+    ) -> None:
+        self._folder, self._url, self._driver, self._snapshot, self._lost = folder, ledger_url, driver, snapshot, lost
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="blockwise-heartbeat", daemon=True)
 
@@ -105,11 +112,18 @@ class Heartbeat:
             self._folder.write_status(replace(self._snapshot(), beat=self._driver.beat, at_s=time.time()))
 
     def _loop(self) -> None:
-        ledger = open_ledger(self._url, self._folder.run)
+        ledger: Ledger | None = None
         while not self._over.wait(STATUS_S):
             self._driver = replace(self._driver, beat=self._driver.beat + 1, at_s=time.time())
             self.write()
             if self._driver.beat % BEAT_EVERY == 0:
-                with suppress(LedgerError):
+                try:
+                    ledger = ledger or open_ledger(self._url, self._folder.run)
                     ledger.beat(self._driver)
-        ledger.close()
+                except RunActive as error:
+                    self._lost(str(error))
+                    break
+                except LedgerError:  # busy or away for a moment: the next beat tries again
+                    continue
+        if ledger is not None:
+            ledger.close()

@@ -4,6 +4,7 @@ A receipt is the truth about a lease. Progress is a hint that is sent while the 
 handful of suspects (started and not booked) instead of a whole lease; booking the same block from both is harmless.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,10 +21,13 @@ PROGRESS_BYTES: int = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Blocks handed to one worker as one Dask task. `solo`: they run with nothing else in the process, because one may kill it."""
+    """Blocks handed to one worker as one Dask task, for the stage whose StageSpec has this `key`.
+
+    solo : they run with nothing else in the process, because one may kill it.
+    """
 
     number: int
-    stage: str
+    key: str
     ids: Ids
     solo: bool = False
 
@@ -65,8 +69,21 @@ class Progress:
     done: Ids
     checksums: npt.NDArray[np.uint32]
 
+    def parts(self) -> Iterator["Progress"]:
+        """Itself, or halves of it until each is encoded in PROGRESS_BYTES."""
+        ids = self.started.size + self.done.size
+        if ids < 2 or len(self.encode()) <= PROGRESS_BYTES:
+            yield self
+            return
+        n, m, k = -(-self.started.size // 2), -(-self.done.size // 2), -(-self.checksums.size // 2)
+        yield from Progress(self.lease, self.started[:n], self.done[:m], self.checksums[:k]).parts()
+        yield from Progress(self.lease, self.started[n:], self.done[m:], self.checksums[k:]).parts()
+
     def encode(self) -> bytes:
-        """Little-endian int64: lease, count of started, done, checksums; then ids as runs [begin, end); then the checksums."""
+        """Little-endian int64: lease, count of started, done, checksums; then ids as runs [begin, end); then the checksums.
+
+        Checksums that would not fit into PROGRESS_BYTES are left to the receipt.
+        """
         started, done = _runs(self.started), _runs(self.done)
         crcs = self.checksums.astype(np.int64)
         if 8 * (4 + started.size + done.size + crcs.size) > PROGRESS_BYTES:

@@ -1,7 +1,8 @@
 """How many blocks a lease holds, and which ids go into the next one. No Dask here, no clock but the one given.
 
 K starts at 1 (or at the last K in the ledger), follows the measured time of leases toward the target by at most a factor of 4 per
-receipt, and never exceeds a page nor remaining / (4 x workers), so that the end of a stage is shared out.
+receipt, and never exceeds a page nor remaining / (4 x workers), so that the end of a stage is shared out. A task that computes in
+batches gets whole batches.
 """
 
 import heapq
@@ -16,6 +17,8 @@ from blockwise.lease import Receipt
 
 GROWTH: float = 4.0
 """Most that K changes per receipt."""
+PIECES: int = 8
+"""Parts into which the unblamed blocks of a lost lease are leased again."""
 
 
 def target_lease_s(workers: int) -> float:
@@ -25,10 +28,11 @@ def target_lease_s(workers: int) -> float:
 
 @dataclass(slots=True)
 class Pace:
-    """K, the number of blocks of a lease."""
+    """K, the number of blocks of a lease; a multiple of `batch`."""
 
     target_s: float
     k: float = 1.0
+    batch: int = 1
 
     def learn(self, receipt: Receipt) -> None:
         """Move K toward the target by what this lease took."""
@@ -38,16 +42,18 @@ class Pace:
             self.k = min(max(wish, self.k / GROWTH, 1.0), self.k * GROWTH, float(PAGE_BLOCKS))
 
     def size(self, remaining: int, workers: int) -> int:
-        return max(1, min(int(self.k), remaining // (4 * max(1, workers))))
+        wish = min(int(self.k), remaining // (4 * max(1, workers)), PAGE_BLOCKS)
+        return max(self.batch, wish // self.batch * self.batch)
 
 
 @dataclass(slots=True)
 class Backlog:
-    """Ids waiting for a lease: fresh ones by page, given-back ones first, failed ones when they are due, suspects alone."""
+    """Ids waiting for a lease: suspects alone, pieces of lost leases each as it is, given-back ones, failed ones when due, fresh ones."""
 
     pages: Iterator[Ids]
     current: Ids = field(default_factory=lambda: np.empty(0, np.int64))
     returned: deque[Ids] = field(default_factory=deque)
+    pieces: deque[Ids] = field(default_factory=deque)
     due: list[tuple[float, int, bool]] = field(default_factory=list)
     solo: deque[int] = field(default_factory=deque)
     spent: bool = False
@@ -55,6 +61,10 @@ class Backlog:
     def give_back(self, ids: Ids) -> None:
         if ids.size:
             self.returned.append(ids)
+
+    def give_back_apart(self, ids: Ids) -> None:
+        """Lease these in PIECES pieces: one of them may kill, so that each death leaves fewer to look at."""
+        self.pieces.extend(piece for piece in np.array_split(ids, PIECES) if piece.size)
 
     def retry(self, id: int, at_s: float, *, solo: bool) -> None:
         heapq.heappush(self.due, (at_s, id, solo))
@@ -69,11 +79,9 @@ class Backlog:
                 self.returned.append(np.array([id], np.int64))
         if self.solo:
             return np.array([self.solo.popleft()], np.int64), True
-        if self.returned:
-            ids = self.returned.popleft()
-            if len(ids) > size:
-                self.returned.appendleft(ids[size:])
-            return ids[:size], False
+        for waiting, most in ((self.pieces, 1), (self.returned, size)):
+            if waiting:
+                return _some(waiting, size, most), False
         return self._fresh(size)
 
     def _fresh(self, size: int) -> tuple[Ids, bool] | None:
@@ -95,4 +103,16 @@ class Backlog:
     @property
     def empty(self) -> bool:
         """Whether nothing waits, now or later."""
-        return not (self.returned or self.due or self.solo or self._refill())
+        return not (self.returned or self.pieces or self.due or self.solo or self._refill())
+
+
+def _some(waiting: deque[Ids], size: int, most: int) -> Ids:
+    """Up to `size` ids of at most `most` arrays; what is left of the last stays first in line."""
+    parts: list[Ids] = []
+    while waiting and size and len(parts) < most:
+        ids = waiting.popleft()
+        if len(ids) > size:
+            waiting.appendleft(ids[size:])
+        parts.append(ids[:size])
+        size -= len(parts[-1])
+    return np.concatenate(parts)

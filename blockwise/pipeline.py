@@ -5,26 +5,24 @@ worked off in the order they came, in items closed after `ITEM_S` of work or `IT
 
     reader threads --items--> compute thread --items--> writer thread, up to WRITES_IN_FLIGHT durable futures --> columns of the lease
 
-Guaranteed: a block enters a receipt as done only after every write it started has returned durable (G1). An exception is data of its
-block and of no other (G8). Nothing is started once the worker leaves the cluster, drains, or its deadline is near. A solo lease runs
-with nothing else in the process. A block older than the timeout ends the process, after naming itself.
+Guaranteed: a block enters a receipt as done only after every write it started has returned durable (G1). An exception, whatever its
+class, is data of its block and of no other (G8). No block is read or computed once the worker leaves the cluster or drains. A solo
+lease runs with nothing else in the process, after its start was told. A block older than the timeout ends the process, named first.
 A crash leaves written, unmarked blocks behind: they are written again, with the same bytes (G2).
 """
 
 import queue
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
-from blockwise.failures import classify, is_disk_full
+from blockwise.failures import block_error
 from blockwise.grid import Block, Grid
-from blockwise.lease import BlockError, Lease, Progress, Receipt
+from blockwise.lease import Lease, Progress, Receipt
 from blockwise.storage.writes import checksum
 from blockwise.task import Task
 from blockwise.work import Entry, Flight, Work, receipt
@@ -36,7 +34,11 @@ READERS: int = 2
 WRITES_IN_FLIGHT: int = 16
 WRITE_BYTES_IN_FLIGHT: int = 256 << 20
 PROGRESS_S: float = 0.05
-"""Least time between two progress messages of a lease."""
+"""Least time between two progress messages of a lease, and what a solo lease waits for its message to leave the process."""
+LOADING_S: float = 900.0
+"""What opening sources or loading a model may take beyond the timeout of a block: it is not the block that is slow."""
+TRACEBACKS: int = 50
+"""Failures of one lease that keep their traceback; the others keep their sentence."""
 
 
 Item = tuple[Work, list[Entry]]
@@ -48,7 +50,8 @@ class Pipeline:
     Parameters
     ----------
     alive : asked before each block; False stops taking new ones (the worker left the cluster).
-    tell : takes progress and timeout messages, from any thread.
+    tell : takes progress messages, from any thread.
+    overdue : ends the process; gets the block that is older than the timeout in one step, None where it is one of several.
     block_timeout_s : age of a block in one step at which the process ends itself.
     """
 
@@ -60,21 +63,25 @@ class Pipeline:
         device: str = "cpu",
         alive: Callable[[], bool] = lambda: True,
         tell: Callable[[Progress], None] = lambda progress: None,
-        overdue: Callable[[int], None] = lambda block: None,
+        overdue: Callable[[int | None], None] = lambda block: None,
         block_timeout_s: float = 3600.0,
     ) -> None:
         self.task, self.grid, self._name = task, Grid(task.domains(), task.spec()), name
         self._device, self._alive, self._tell, self._overdue, self._timeout_s = device, alive, tell, overdue, block_timeout_s
-        self._gate = threading.Condition()
+        self._gate, self._opening, self._over = threading.Condition(), threading.Lock(), threading.Event()
         self._inbox: deque[Work] = deque()
-        self._in_process, self._solo, self._closed, self._draining = 0, False, False, False
+        self._works: list[Work] = []
+        self._in_process, self._solo, self._draining = 0, False, False
         self._opened, self._block_s = False, 0.0
+        self._state: list[Any] = []
         self._to_compute: queue.Queue[Item | None] = queue.Queue(2)
         self._to_write: queue.Queue[Item | None] = queue.Queue(2)
-        self._now: dict[str, tuple[int, float]] = {}
-        self.compute_s, self.blocks_done, self._writing = 0.0, 0, 0
+        self._flights: deque[Flight] = deque()
+        self._writes_out, self._bytes_out = 0, 0
+        self.compute_s, self.blocks_done = 0.0, 0
         roles = [(f"read-{i}", self._read_loop) for i in range(READERS)]
         roles += [("compute", self._compute_loop), ("write", self._write_loop), ("watch", self._watch_loop)]
+        self._now: dict[str, tuple[int | None, float] | None] = dict.fromkeys(n for n, _ in roles)
         self._threads = [threading.Thread(target=f, args=(n,), name=f"blockwise-{n}", daemon=True) for n, f in roles]
         for thread in self._threads:
             thread.start()
@@ -83,9 +90,15 @@ class Pipeline:
         """Work off one lease and return its receipt; called from several threads at once."""
         work = Work(lease, self.grid.blocks(lease.ids), len(lease.ids))
         with self._gate:
-            self._inbox.append(work)
-            self._gate.notify_all()
+            if self._over.is_set():
+                self._give_back(work)
+            else:
+                self._inbox.append(work)
+                self._works.append(work)
+                self._gate.notify_all()
         work.finished.wait()
+        with self._gate:
+            self._works = [w for w in self._works if w is not work]
         return receipt(work, self._name)
 
     def drain(self) -> None:
@@ -94,39 +107,45 @@ class Pipeline:
             self._draining = True
             self._gate.notify_all()
 
-    def close(self) -> None:
-        """Drain, end the threads and wait for them."""
+    def close(self, *, wait: bool = True) -> None:
+        """Drain and end the threads."""
+        self._over.set()
         self.drain()
-        with self._gate:
-            self._closed = True
-            self._gate.notify_all()
-        for thread in self._threads:
+        for thread in self._threads if wait else ():
             thread.join(timeout=60)
 
     def activity(self) -> dict[str, int]:
         """Blocks in each step now."""
-        steps = [step.split("-")[0] for step in tuple(self._now)]
-        return {"reading": steps.count("read"), "computing": steps.count("compute"), "writing": self._writing + steps.count("write")}
+        steps = [step.split("-")[0] for step, now in self._now.items() if now]
+        return {
+            "reading": steps.count("read"),
+            "computing": steps.count("compute"),
+            "writing": max(len(self._flights), steps.count("write")),
+        }
 
     # --- taking blocks -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _stopping(self) -> bool:
+        return self._draining or not self._alive()
 
     def _take(self) -> tuple[Work, list[Block]] | None:
         """The next blocks of the oldest lease, an item's worth of them; None when the pipeline closes."""
         with self._gate:
             while True:
                 head = self._inbox[0] if self._inbox else None
-                if head is not None and (self._draining or not self._alive()):
-                    self._give_back(head)
+                if head is not None and self._stopping:
+                    self._give_back(self._inbox.popleft())
                 elif head is not None and not self._solo and not (head.lease.solo and self._in_process):
                     return head, self._start(head)
-                elif self._closed and head is None:
+                elif head is None and self._over.is_set():
                     return None
                 else:
                     self._gate.wait(0.5)
 
     def _start(self, work: Work) -> list[Block]:
-        count = 1 if work.lease.solo or not self._block_s else min(ITEM_BLOCKS, max(1, int(ITEM_S / self._block_s)), work.left)
-        blocks = list(islice(work.blocks, max(count, self.task.batch_size if not work.lease.solo else 1)))
+        count = min(ITEM_BLOCKS, max(1, int(ITEM_S / self._block_s))) if self._block_s else 1
+        blocks = list(islice(work.blocks, 1 if work.lease.solo else max(count, self.task.batch_size)))
         work.begun_s = work.begun_s or time.perf_counter()
         work.left -= len(blocks)
         work.open_blocks += len(blocks)
@@ -137,16 +156,18 @@ class Pipeline:
             self._inbox.popleft()
         return blocks
 
-    def _give_back(self, work: Work) -> None:
+    @staticmethod
+    def _give_back(work: Work) -> None:
+        """Return what a lease has not started."""
         work.unfinished += [block.id for block in work.blocks]
         work.left = 0
-        self._inbox.popleft()
         if not work.open_blocks:
             work.finished.set()
 
-    def _settle(self, work: Work, count: int) -> None:
-        """`count` blocks of `work` left the pipeline, done or failed."""
+    def _settle(self, work: Work, count: int, unfinished: tuple[int, ...] = ()) -> None:
+        """`count` blocks of `work` left the pipeline: done, failed, or `unfinished`."""
         with self._gate:
+            work.unfinished += unfinished
             self._in_process -= count
             work.open_blocks -= count
             self._solo = self._solo and self._in_process > 0
@@ -162,11 +183,16 @@ class Pipeline:
         while (taken := self._take()) is not None:
             work, blocks = taken
             self._report(work, now=work.lease.solo)
+            if work.lease.solo:
+                self._over.wait(PROGRESS_S)
             entries: list[Entry] = []
             began = time.perf_counter()
-            for block in blocks:
+            for i, block in enumerate(blocks):
+                if self._stopping:
+                    self._settle(work, len(blocks) - i, tuple(b.id for b in blocks[i:]))
+                    break
                 self._read(name, work, block, entries)
-                if time.perf_counter() - began > ITEM_S:
+                if time.perf_counter() - began > ITEM_S and len(entries) >= self.task.batch_size:
                     entries, began = self._pass(self._to_compute, work, entries), time.perf_counter()
             self._pass(self._to_compute, work, entries)
         self._to_compute.put(None)
@@ -179,105 +205,121 @@ class Pipeline:
         return []
 
     def _read(self, name: str, work: Work, block: Block, entries: list[Entry]) -> None:
-        began = time.perf_counter()
-        self._now[name] = (block.id, began)
         try:
             if not self._opened:
-                self._open()
+                self._open(name)
+            began = time.perf_counter()
+            self._now[name] = (block.id, began)
             entries.append(Entry(block, self.task.read(block), time.perf_counter() - began))
-        except Exception as error:
+        except BaseException as error:  # SystemExit too: a thread that ends would hang the worker
             self._fail(work, block.id, error)
-        del self._now[name]
+        self._now[name] = None
 
-    def _open(self) -> None:
-        with self._gate:
+    def _open(self, name: str) -> None:
+        self._now[name] = (None, time.perf_counter() + LOADING_S)
+        with self._opening:
             if not self._opened:
                 self.task.open()
                 self._opened = True
 
     def _compute_loop(self, name: str) -> None:
-        state: list[Any] = []
         for work, entries in _items(self._to_compute, READERS):
             kept: list[Entry] = []
-            first = began = time.perf_counter()
+            before, began = self.compute_s, time.perf_counter()
             for batch in _batches(entries, self.task.batch_size):
-                self._now[name] = (batch[0].block.id, time.perf_counter())
-                kept += self._compute(work, batch, state)
-                del self._now[name]
+                if self._stopping:
+                    self._settle(work, len(batch), tuple(e.block.id for e in batch))
+                    continue
+                kept += self._compute(name, work, batch)
                 if time.perf_counter() - began > ITEM_S:
                     kept, began = self._pass(self._to_write, work, kept), time.perf_counter()
             self._pass(self._to_write, work, kept)
-            spent = time.perf_counter() - first
-            self.compute_s += spent
-            self._block_s = max(spent / len(entries), max(e.read_s for e in entries), self._block_s / 2)
+            self._block_s = max((self.compute_s - before) / len(entries), max(e.read_s for e in entries), self._block_s / 2)
         self._to_write.put(None)
 
-    def _compute(self, work: Work, batch: list[Entry], state: list[Any]) -> list[Entry]:
+    def _compute(self, name: str, work: Work, batch: list[Entry]) -> list[Entry]:
         """Entries of the batch that succeeded, with results for data; a failing batch is tried again singly."""
-        began = time.perf_counter()
         try:
-            if not state:
-                state.append(self.task.setup(self._device))
+            if not self._state:
+                self._now[name] = (None, time.perf_counter() + LOADING_S)
+                self._state.append(self.task.setup(self._device))
+            began = time.perf_counter()
+            self._now[name] = (batch[0].block.id if len(batch) == 1 else None, began)
             if len(batch) == 1:
-                batch[0].data = self.task.compute(batch[0].data, state[0])
+                results = [self.task.compute(batch[0].data, self._state[0])]
             else:
-                results = self.task.compute_batch([e.data for e in batch], state[0])
-                for entry, result in zip(batch, results, strict=True):
-                    entry.data = result
-        except Exception as error:
+                results = _one_each(self.task.compute_batch([e.data for e in batch], self._state[0]), len(batch))
+        except BaseException as error:
+            self._now[name] = None
             if len(batch) > 1:
-                return [e for entry in batch for e in self._compute(work, [entry], state)]
+                return [e for entry in batch for e in self._compute(name, work, [entry])]
             self._fail(work, batch[0].block.id, error)
             return []
-        for entry in batch:
-            entry.compute_s = (time.perf_counter() - began) / len(batch)
+        spent = time.perf_counter() - began
+        self._now[name] = None
+        self.compute_s += spent
+        for entry, result in zip(batch, results, strict=True):
+            entry.data, entry.compute_s = result, spent / len(batch)
         return batch
 
     def _write_loop(self, name: str) -> None:
-        flights: deque[Flight] = deque()
-        for item in _items_or_idle(self._to_write, flights):
+        for item in _items_or_idle(self._to_write, self._flights):
             for entry in item[1] if item else ():
-                self._launch(name, item[0], entry, flights)  # type: ignore[index]
-                if flights and flights[-1].futures and _too_many(flights):
-                    self._land(flights, 1)
-            ready = len(flights) if item is None else next((i for i, f in enumerate(flights) if not f.landed()), len(flights))
-            self._land(flights, ready)
-            self._writing = len(flights)
+                if self._is_full:
+                    self._land(max(1, self._landed))
+                self._launch(name, item[0], entry)  # type: ignore[index]
+            self._land(self._landed)
+        self._land(len(self._flights))
 
-    def _launch(self, name: str, work: Work, entry: Entry, flights: "deque[Flight]") -> None:
+    def _launch(self, name: str, work: Work, entry: Entry) -> None:
         began = time.perf_counter()
         self._now[name] = (entry.block.id, began)
         try:
             writes = self.task.write(entry.block, entry.data)
             entry.data = None
             arrays, futures = [w.data for w in writes], [w.future for w in writes if w.future is not None]
-            flights.append(Flight(work, entry, futures, checksum(arrays), sum(a.nbytes for a in arrays), began))
-        except Exception as error:
+            flight = Flight(work, entry, futures, checksum(arrays), sum(a.nbytes for a in arrays), began)
+            self._count_writes(flight, 1)
+            self._flights.append(flight)
+        except BaseException as error:
             self._fail(work, entry.block.id, error)
-        del self._now[name]
+        self._now[name] = None
 
-    def _land(self, flights: "deque[Flight]", count: int) -> None:
+    def _count_writes(self, flight: Flight, sign: int) -> None:
+        self._writes_out += sign * len(flight.futures)
+        self._bytes_out += sign * flight.nbytes
+
+    @property
+    def _is_full(self) -> bool:
+        flights = len(self._flights)
+        return flights > 0 and (flights >= ITEM_BLOCKS or self._writes_out >= WRITES_IN_FLIGHT or self._bytes_out >= WRITE_BYTES_IN_FLIGHT)
+
+    @property
+    def _landed(self) -> int:
+        """Writes in flight that are durable, counted from the oldest."""
+        return next((i for i, f in enumerate(self._flights) if not f.landed), len(self._flights))
+
+    def _land(self, count: int) -> None:
         """Await the oldest `count` writes in flight and put them into their leases' columns."""
         landed: dict[Work, int] = {}
         for _ in range(count):
-            flight = flights.popleft()
+            flight = self._flights[0]  # stays there while it is awaited, for the watch to see
             work, entry = flight.work, flight.entry
             try:
                 for future in flight.futures:
                     future.result()
-            except Exception as error:
+                write_s = time.perf_counter() - flight.begun_s
+                work.done.append((entry.block.id, flight.crc, flight.nbytes, entry.read_s, entry.compute_s, write_s))
+                landed[work] = landed.get(work, 0) + 1
+            except BaseException as error:
                 self._fail(work, entry.block.id, error)
-                continue
-            write_s = time.perf_counter() - flight.begun_s
-            work.done.append((entry.block.id, flight.crc, flight.nbytes, entry.read_s, entry.compute_s, write_s))
-            landed[work] = landed.get(work, 0) + 1
+            self._count_writes(self._flights.popleft(), -1)
         self.blocks_done += sum(landed.values())
         for work, n in landed.items():
             self._settle(work, n)
 
-    def _fail(self, work: Work, block: int, error: Exception) -> None:
-        text = "".join(traceback.format_exception(error))[-8_000:]
-        work.errors.append(BlockError(block, classify(error), f"{type(error).__name__}: {error}"[:500], text, is_disk_full(error)))
+    def _fail(self, work: Work, block: int, error: BaseException) -> None:
+        work.errors.append(block_error(block, error, with_traceback=len(work.errors) < TRACEBACKS))
         self._settle(work, 1)
 
     # --- telling ---------------------------------------------------------------------------------------------------------------
@@ -286,25 +328,29 @@ class Pipeline:
         """Send what was started and done since the last message, at most every PROGRESS_S unless `now`."""
         if not now and time.perf_counter() - work.told_s < PROGRESS_S:
             return
-        work.told_s = time.perf_counter()
-        (a, b), (n, m) = work.told, (len(work.started), len(work.done))
-        work.told = (n, m)
-        done = work.done[b:m]
-        ids, crcs = np.array([d[0] for d in done], np.int64), np.array([d[1] for d in done], np.uint32)
-        order = np.argsort(ids)
-        self._tell(Progress(work.lease.number, np.array(sorted(work.started[a:n]), np.int64), ids[order], crcs[order]))
+        with self._gate:
+            if not work.has_news:
+                return
+            progress = work.news()
+        for part in progress.parts():
+            self._tell(part)
 
     def _watch_loop(self, name: str) -> None:
         """Send what is due of the running leases, and end the process when a block is overdue."""
-        while not self._closed:
-            with self._gate:
-                self._gate.wait(min(PROGRESS_S * 4, self._timeout_s / 4))
-                head = self._inbox[0] if self._inbox else None
-            if head is not None and head.told != (len(head.started), len(head.done)):
-                self._report(head)
-            late = [block for block, since in tuple(self._now.values()) if time.perf_counter() - since > self._timeout_s]
+        while not self._over.wait(min(2 * PROGRESS_S, self._timeout_s / 4)):
+            for work in tuple(self._works):
+                self._report(work)
+            late = [block for block, since in self._under_way() if time.perf_counter() - since > self._timeout_s]
             if late:
                 self._overdue(late[0])
+
+    def _under_way(self) -> list[tuple[int | None, float]]:
+        """Block and begin of every step being made now, the oldest write among them."""
+        steps = [now for now in tuple(self._now.values()) if now]
+        with suppress(IndexError):
+            oldest = self._flights[0]
+            steps.append((oldest.entry.block.id, oldest.begun_s))
+        return steps
 
 
 def _items(source: "queue.Queue[Item | None]", feeders: int) -> Iterator[Item]:
@@ -317,22 +363,25 @@ def _items(source: "queue.Queue[Item | None]", feeders: int) -> Iterator[Item]:
             yield item
 
 
-def _items_or_idle(source: "queue.Queue[Item | None]", flight: "deque[Any]") -> Iterator[Item | None]:
+def _items_or_idle(source: "queue.Queue[Item | None]", flights: "deque[Flight]") -> Iterator[Item | None]:
     """Items, or None when nothing came for a moment while writes are in flight; ends when the feeder said None."""
     while True:
         try:
-            item = source.get(timeout=ITEM_S) if flight else source.get()
+            item = source.get(timeout=ITEM_S) if flights else source.get()
         except queue.Empty:
             yield None
             continue
         if item is None:
-            yield None
             return
         yield item
 
 
-def _too_many(flights: "deque[Flight]") -> bool:
-    return len(flights) > WRITES_IN_FLIGHT or sum(f.nbytes for f in flights) > WRITE_BYTES_IN_FLIGHT
+def _one_each(results: Any, count: int) -> list[Any]:
+    """Results as a list; their number is checked before any of them replaces an input."""
+    found = list(results)
+    if len(found) != count:
+        raise ValueError(f"compute_batch returned {len(found)} results for {count} inputs")
+    return found
 
 
 def _batches(entries: list[Entry], size: int) -> Iterator[list[Entry]]:

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ import psutil
 from blockwise.books import Books
 from blockwise.claim import check_claim, claim_output
 from blockwise.cluster import open_cluster
+from blockwise.cluster.settings import threads_per_worker
 from blockwise.config import RunConfig
 from blockwise.driver import Control, StageDriver
 from blockwise.errors import ConfigError
@@ -30,9 +31,12 @@ from blockwise.grid import Grid
 from blockwise.heartbeat import Heartbeat, drop_dead, refuse_second, this_driver
 from blockwise.ledger import Driver, Ledger, open_ledger
 from blockwise.ledger.contract import Booking
+from blockwise.monitor.jsonlines import JsonLines
+from blockwise.monitor.recorder import HistoryRecorder
 from blockwise.plan import Plan, make_plan
 from blockwise.snapshot import Rates, snapshot
 from blockwise.status import Status
+from blockwise.storage import check_writable
 from blockwise.task import Task
 from blockwise.worker import StageSpec
 
@@ -89,7 +93,9 @@ def plan(config: RunConfig, *, pilot_blocks: int = 20) -> Plan:
 
 def plan_of(task: Task, config: RunConfig, *, pilot_blocks: int = 0) -> Plan:
     """Plan a run of a task that is already made."""
-    return make_plan(task, workers=workers_of(config), memory_bytes=psutil.virtual_memory().total, pilot_blocks=pilot_blocks)
+    workers = workers_of(config)
+    threads = threads_per_worker(config.cluster, workers)
+    return make_plan(task, workers=workers, memory_bytes=psutil.virtual_memory().total, threads=threads, pilot_blocks=pilot_blocks)
 
 
 def run(config: RunConfig, *, adopt: Collection[str] = (), subscribers: Sequence[Subscriber] = (), retry_failed: bool = False) -> Outcome:
@@ -115,6 +121,8 @@ def run_task(
     if config.run.folder is None:
         raise ConfigError("[run] folder is not set: it holds the ledger and everything that is known of the run")
     plan_of(task, config).check()
+    if path := task.output_path():
+        check_writable(path)
     folder = RunFolder.make(config.run.folder)
     ledger_url = config.ledger.url or folder.ledger
     ledger = open_ledger(ledger_url, folder.run)
@@ -145,6 +153,7 @@ class Run:
     rates: Rates = field(default_factory=Rates)
     begun_s: float = field(default_factory=time.time)
     cluster: Any = None
+    control: Control = field(default_factory=Control)
 
     def work(self, adopt: Collection[str], retry_failed: bool) -> Outcome:
         """Everything from the first check to the last status."""
@@ -171,8 +180,15 @@ class Run:
                     self.ledger.set_fingerprint(stage.name, domain.digest, now)
             self.folder.save_config(self.config)
             self.folder.note_start(adopted=adopted, ledger=self.ledger.url, driver=me.id)
-            stack.enter_context(Heartbeat(self.folder, self.ledger_url, me, self.snapshot))
+            self._record(stack)
+            stack.enter_context(Heartbeat(self.folder, self.ledger_url, me, self.snapshot, self._taken_over))
             return self._end(self._work_off(me.id))
+
+    def _record(self, stack: ExitStack) -> None:
+        """Events into run.log and progress into history.jsonl, from here on."""
+        log = stack.enter_context((self.folder.path / "run.log").open("a"))
+        self.events.subscribe(stack.enter_context(closing(JsonLines(log))))
+        self.events.subscribe(HistoryRecorder(self.folder))
 
     def snapshot(self) -> Status:
         return snapshot(self)
@@ -207,14 +223,13 @@ class Run:
     # --- working -----------------------------------------------------------------------------------------------------------------
 
     def _work_off(self, driver: str) -> State:
-        control = Control()
-        with _signals(control.interrupt):
+        with _signals(self.control.interrupt):
             for stage in self.stages:
                 stage.prepare()
             with open_cluster(self.config.cluster) as self.cluster:
                 self._announce()
                 for stage in self.stages:
-                    state = self._stage(stage, driver, control)
+                    state = self._stage(stage, driver)
                     if state != "done":
                         return state
             self.ledger.commit(Booking(values={"finished": self._signature()}))
@@ -234,17 +249,24 @@ class Run:
             )
         )
 
-    def _stage(self, stage: Task, driver: str, control: Control) -> State:
+    def _taken_over(self, why: str) -> None:
+        """Another driver has the run: stop at once, what is booked stays booked."""
+        self.events.message(why, "error")
+        self.control.drain = self.control.stop = True
+
+    def _stage(self, stage: Task, driver: str) -> State:
         books, began = self.accounts[stage.name], time.monotonic()
         books.driver = driver
         self.events.emit(StageStarted(stage=stage.name, main=stage is self.task, total=len(books.grid), done=books.done))
         spec = StageSpec.of(stage.name, stage, self.cluster.device, self.config.run.block_timeout_s)
-        self.driving = StageDriver(self.cluster, books, spec, settings=self.config.run, events=self.events, control=control)
+        self.driving = StageDriver(self.cluster, books, spec, settings=self.config.run, events=self.events, control=self.control)
         state: State = self.driving.run()
         self.message = self.driving.message
         values: dict[str, object] = {f"slowest.{stage.name}": [asdict(s) for s in self.driving.slowest]}
         if state == "done" and (result := stage.finish()):
             values[f"figures.{stage.name}"] = dict(result.figures)
+            for warning in result.warnings:
+                self.events.message(warning, "warning")
         self.ledger.commit(Booking(values=values))
         self.driving = None
         took_s = time.monotonic() - began

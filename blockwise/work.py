@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from blockwise.grid import Block
-from blockwise.lease import BlockError, Lease, Receipt
+from blockwise.lease import BlockError, Lease, Progress, Receipt
 from blockwise.storage.writes import Durable
 
 
@@ -30,6 +30,19 @@ class Work:
     told_s: float = 0.0
     finished: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether blocks were started or done since the last progress message."""
+        return self.told != (len(self.started), len(self.done))
+
+    def news(self) -> Progress:
+        """What was started and done since the last call."""
+        (a, b), (n, m) = self.told, (len(self.started), len(self.done))
+        self.told, self.told_s = (n, m), time.perf_counter()
+        ids, crcs = np.array([d[0] for d in self.done[b:m]], np.int64), np.array([d[1] for d in self.done[b:m]], np.uint32)
+        order = np.argsort(ids)
+        return Progress(self.lease.number, np.sort(np.array(self.started[a:n], np.int64)), ids[order], crcs[order])
+
 
 @dataclass(slots=True)
 class Entry:
@@ -47,14 +60,15 @@ class Flight:
 
     work: Work
     entry: Entry
-    futures: list[Durable]
+    futures: Sequence[Durable]
     crc: int
     nbytes: int
     begun_s: float
 
+    @property
     def landed(self) -> bool:
-        """Whether `result` would return at once."""
-        return all(getattr(f, "done", bool)() for f in self.futures)
+        """Whether all its writes are durable or failed."""
+        return all(f.done() for f in self.futures)
 
 
 def receipt(work: Work, worker: str) -> Receipt:

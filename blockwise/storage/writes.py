@@ -12,9 +12,10 @@ Array = npt.NDArray[Any]
 
 
 class Durable(Protocol):
-    """A write under way; `result` returns when the data is on stable storage, or raises."""
+    """A write under way; `result` returns when the data is on stable storage, or raises; `done` tells whether it would at once."""
 
     def result(self) -> object: ...
+    def done(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
