@@ -61,7 +61,8 @@ bare=; \
 for python; do \
     "$$python" -c '$(RIGHT_VERSION)' 2>/dev/null || continue; \
     "$$python" -c 'import ensurepip, venv' 2>/dev/null || { bare=$$python; continue; }; \
-    echo "making .venv with $$("$$python" --version)"; exec "$$python" -m venv --clear .venv; \
+    echo "making .venv with $$("$$python" --version)"; \
+    "$$python" -m venv --clear .venv && exec $(BIN)/python -m pip install -q -c constraints.txt -U pip; exit; \
 done; \
 if [ -n "$$bare" ]; then \
     echo "$$bare comes without venv and ensurepip: install them (Debian and Ubuntu: apt-get install python3-venv), then run make again" >&2; \

@@ -1,0 +1,77 @@
+"""Sphinx: Markdown pages by hand, the reference from docstrings."""
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import blockwise
+
+project, author, copyright = "blockwise", "the blockwise authors", "the blockwise authors"
+version = release = blockwise.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
+html_theme = "furo"
+html_title = f"blockwise {version}"
+exclude_patterns = ["_build"]
+default_role = "code"
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+autodoc_default_options = {"members": True, "ignore-module-all": True, "exclude-members": "model_config", "member-order": "bysource"}
+autodoc_typehints = "signature"
+numpydoc_show_class_members = False
+toc_object_entries = False
+
+REFERENCE = Path(__file__).parent / "reference" / "generated"
+PACKAGES = ("blockwise", "tasks")
+
+
+def public_modules() -> list[str]:
+    """Every module that can be imported and has no underscore in its path."""
+    found = [p for p in PACKAGES]
+    for package in PACKAGES:
+        folder = importlib.import_module(package).__path__
+        found += [m.name for m in pkgutil.walk_packages(folder, f"{package}.") if "._" not in m.name]
+    return sorted(found)
+
+
+def write_reference() -> None:
+    """One page per module and a table of contents, replaced only where they changed."""
+    names = public_modules()
+    pages = {n: f"{n}\n{'=' * len(n)}\n\n.. automodule:: {n}\n" for n in names}
+    pages["index"] = "Modules\n=======\n\n.. toctree::\n   :maxdepth: 1\n\n" + "".join(f"   {n}\n" for n in names)
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for old in REFERENCE.glob("*.rst"):
+        if old.stem not in pages:
+            old.unlink()
+    for name, text in pages.items():
+        page = REFERENCE / f"{name}.rst"
+        if not page.exists() or page.read_text() != text:
+            page.write_text(text)
+
+
+def prepare_docstring(app: object, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Make plain docstrings safe reStructuredText: indented pictures become literal blocks, `|` and `*` in prose are text."""
+    sections = any(re.fullmatch(r"-{3,}", line.strip()) for line in lines)
+    out: list[str] = []
+    literal = False
+    for line in lines:
+        indented = line.startswith("   ") and not sections
+        if indented and not literal and (not out or not out[-1].strip()):
+            out += ["::", ""]
+            literal = True
+        elif line.strip() and not indented:
+            literal = False
+        out.append(line if literal else escaped(line))
+    lines[:] = out
+
+
+def escaped(line: str) -> str:
+    """`line` with `|`, `*` and a name's last `_` escaped outside of backticks."""
+    parts = re.split(r"(`+[^`]*`+)", line)
+    parts[::2] = [re.sub(r"([|*]|(?<=\w)_(?=\W|$))", r"\\\1", p) if not p.lstrip().startswith("* ") else p for p in parts[::2]]
+    return "".join(parts)
+
+
+def setup(app: object) -> None:
+    write_reference()
+    app.connect("autodoc-process-docstring", prepare_docstring, priority=400)
