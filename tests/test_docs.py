@@ -1,0 +1,101 @@
+"""What the documents show works: Python runs or at least compiles, configurations fit, commands and options exist.
+
+A Python block runs, in the order of its page and in one namespace, unless the line before it says `<!-- not run: reason -->`.
+"""
+
+import re
+import shlex
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+import pytest
+import typer
+from typer.main import get_command
+
+from blockwise.cli import app
+from blockwise.config import RunConfig, validated
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "deploy/README.md")] + sorted((ROOT / "docs").rglob("*.md"))
+FENCE = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A block of code in a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    reason: str | None
+
+    @property
+    def place(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def fences(language: str) -> list[Fence]:
+    found = [(page, page.read_text(), m) for page in PAGES for m in FENCE.finditer(page.read_text()) if m["language"] == language]
+    return [Fence(page, text.count("\n", 0, m.start("text")) + 1, language, m["text"], m["reason"]) for page, text, m in found]
+
+
+def commands() -> list[tuple[str, str]]:
+    lines = [(f.place, line) for f in (*fences("console"), *fences("bash")) for line in f.text.splitlines()]
+    return [(place, line.removeprefix("$ ")) for place, line in lines if line.removeprefix("$ ").startswith("blockwise ")]
+
+
+def pages_with_python() -> list[Path]:
+    return sorted({f.page for f in fences("python")})
+
+
+@pytest.mark.parametrize("page", pages_with_python(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": page.stem}
+    for fence in fences("python"):
+        if fence.page == page:
+            code = compile("\n" * (fence.line - 1) + fence.text, str(page), "exec")
+            if fence.reason is None:
+                exec(code, namespace)
+
+
+@pytest.mark.parametrize("fence", [f for f in fences("toml") if "task =" in f.text], ids=lambda f: f.place)
+def test_configuration_fits(fence: Fence):
+    import tomllib
+
+    from blockwise.run import task_class
+
+    config = validated(RunConfig, tomllib.loads(fence.text))
+    config.options_as(task_class(config).Options)
+
+
+def command_of(words: list[str]) -> click.Command:
+    """The command that `words` name: one of ours, or a task's, with its subcommand."""
+    entries = {e.name: e for e in entry_points(group="blockwise.commands")}
+    if words[0] not in entries:
+        return get_command(app).commands[words[0]]
+    found = entries[words[0]].load()
+    if isinstance(found, typer.Typer):
+        return get_command(found).commands[words[1]]
+    single = typer.Typer()
+    single.command()(found)
+    return get_command(single)
+
+
+@pytest.mark.parametrize(("place", "line"), commands(), ids=lambda v: v if ":" in v else "")
+def test_command_exists(place: str, line: str):
+    words = shlex.split(line.split(">")[0])[1:]
+    known = {name for p in command_of(words).params for name in p.opts}
+    assert {w for w in words if w.startswith("--")} <= known, f"{place}: {line}"
+
+
+def links() -> list[tuple[Path, str]]:
+    return [(p, m) for p in PAGES for m in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", p.read_text())]
+
+
+@pytest.mark.parametrize(("page", "target"), links(), ids=str)
+def test_link_leads_somewhere(page: Path, target: str):
+    assert (page.parent / target).exists()
