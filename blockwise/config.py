@@ -155,13 +155,26 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def with_places(config: RunConfig, path: str | Path) -> RunConfig:
-    """The configuration with a run folder and an output beside its file where it names none: run.toml -> run.run and run.zarr."""
+    """The configuration with absolute paths, and with a run folder and an output beside its file where it names none.
+
+    run.toml -> run.run and run.zarr. Relative paths are those of the working directory, so that the run folder can be read from any.
+    """
     file = Path(path)
-    folder = config.run.folder or str(file.with_suffix(".run"))
-    output = config.output.path or str(file.with_suffix(".zarr"))
-    return config.model_copy(
-        update={"run": config.run.model_copy(update={"folder": folder}), "output": config.output.model_copy(update={"path": output})}
-    )
+    values = config.model_dump()
+    values["run"]["folder"] = _absolute(config.run.folder or str(file.with_suffix(".run")))
+    values["output"]["path"] = _absolute(config.output.path or str(file.with_suffix(".zarr")))
+    values["input"]["path"] = _absolute(config.input.path)
+    for session in values["input"]["sessions"]:
+        session["path"] = _absolute(session["path"])
+    for section in (values["model"], *values["input"]["sessions"]):
+        key = "path" if section is values["model"] else "model"
+        if section[key] and Path(section[key]).exists():  # anything else is a name in the registry
+            section[key] = _absolute(section[key])
+    return validated(RunConfig, values)
+
+
+def _absolute(path: str | None) -> str | None:
+    return path if path is None or "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def overridden(config: RunConfig, overrides: Sequence[str]) -> RunConfig:

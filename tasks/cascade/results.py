@@ -114,5 +114,5 @@ def _picture(job: Job, session: int) -> Picture:
     figure = plot_session(
         traces, rates, measured_noise(job, session), recording.frame_rate, levels=tuple(model.levels), title=recording.name
     )
-    caption = f"{recording.name}: dF/F with inferred spike rates, noise levels, and the rates of {rows} neurons; model {model.name}."
+    caption = f"dF/F with inferred spike rates, noise levels, and the rates of {rows} neurons; model {model.name}."
     return Picture(recording.name, png(figure), caption)

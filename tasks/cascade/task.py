@@ -74,8 +74,8 @@ class NoiseStage(CascadeStage):
         return self._layouts(NOISE, 8, [(min(NOISE_ROWS, r.shape[0]),) for r in self.job.recordings])
 
     def memory(self) -> Mapping[str, int]:
-        row_bytes = 8 * max(r.shape[1] for r in self.job.recordings)
-        return {"rows and their steps, two readers": 2 * 3 * max(ROW_BYTES, row_bytes)}
+        row = 8 * max(r.shape[1] for r in self.job.recordings)
+        return {"rows and their steps, two readers": 2 * 3 * min(NOISE_ROWS * row, max(ROW_BYTES, row))}
 
     def prepare(self) -> None:
         for i, domain in enumerate(self.domains()):
