@@ -147,7 +147,10 @@ class Grid:
             yield Block(id, domain, i, c, r, p)
 
     def ids_meeting(self, domain: int, region: Region) -> Ids:
-        """Ids of the blocks of one domain whose core meets `region`."""
+        """Ids of the blocks of one domain whose core meets `region`; none where it is empty."""
+        region = region.intersect(self.domains[domain].region)
+        if not region.size:
+            return np.empty(0, np.int64)
         counts, shape = self.counts[domain], self.spec.shape
         ranges = [np.arange(max(0, b // s), min(n, -(-e // s))) for b, e, s, n in zip(region.begin, region.end, shape, counts, strict=True)]
         local = np.ravel_multi_index(tuple(np.meshgrid(*ranges, indexing="ij")), counts).ravel()
