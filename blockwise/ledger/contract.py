@@ -153,4 +153,5 @@ def pack(bits: Bits) -> bytes:
 
 
 def unpack(data: bytes) -> Bits:
+    """The inverse of `pack`."""
     return np.unpackbits(np.frombuffer(data, np.uint8), count=PAGE_BLOCKS, bitorder="little").astype(np.bool_)

@@ -1,7 +1,8 @@
 """The keeper for several drivers: documents on a MongoDB server, every change of one document atomic and idempotent.
 
 What it guarantees
-    A call that returned was acknowledged by a majority of the replica set, journalled (w=majority, j). A booking is not one
+    A call that returned was acknowledged by a majority of the replica set, journalled (w=majority, j), and reads see only what a
+    majority has, so that no driver skips a block for a mark that an election takes back. A booking is not one
     transaction: it is written as attempts, checksums, values, and the marks last, each of them idempotent. A crash between leaves
     blocks unmarked that are redone (G2), never a mark without what belongs to it.
 Who writes
@@ -30,6 +31,7 @@ import numpy.typing as npt
 from bson import Int64
 from pymongo import MongoClient, ReplaceOne, UpdateOne
 from pymongo.errors import BulkWriteError, ConnectionFailure, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
 
 from blockwise.errors import ConfigError, LedgerError
 from blockwise.grid import PAGE_BLOCKS
@@ -295,10 +297,11 @@ class MongoLedger:
         return self._try(self._claim, self._page_id(key), driver_id)
 
     def _claim(self, id: str, driver_id: str) -> bool:
+        claims = self._db.get_collection("claims", read_concern=ReadConcern("local"))  # the insert met it there, so must the look
         try:
-            self._db.claims.insert_one({"_id": id, "run": self.run, "driver": driver_id})
+            claims.insert_one({"_id": id, "run": self.run, "driver": driver_id})
         except DuplicateKeyError:
-            holder = self._db.claims.find_one({"_id": id})
+            holder = claims.find_one({"_id": id})
             return holder is not None and holder["driver"] == driver_id
         return True
 
@@ -318,6 +321,7 @@ def _client(server: ServerUrl, selection_s: float) -> Any:
                 retryWrites=True,
                 w="majority",
                 journal=True,
+                readConcernLevel="majority",
             )
     except (PyMongoError, UserWarning, ValueError, TypeError) as error:
         raise ConfigError(f"[ledger] url {server.text}: {server.redact(str(error))}") from None

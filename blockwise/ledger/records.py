@@ -70,6 +70,7 @@ def popcount(data: bytes) -> int:
 
 
 def fingerprint_json(fingerprint: Mapping[str, str]) -> str:
+    """A fingerprint as both keepers store it."""
     return json.dumps(dict(fingerprint))
 
 

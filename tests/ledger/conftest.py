@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 from weakref import WeakSet
 
 import pytest
@@ -16,10 +17,10 @@ Reopen = Callable[[], Ledger]
 
 @pytest.fixture(scope="session")
 def mongodb() -> Iterator[str]:
-    """Url of a server, without a database: $BLOCKWISE_TEST_MONGODB or one of our own."""
+    """Url of a server: $BLOCKWISE_TEST_MONGODB or one of our own."""
     given = os.environ.get("BLOCKWISE_TEST_MONGODB")
     if given:
-        yield given.rstrip("/")
+        yield given
         return
     server = Server()
     yield server.url
@@ -40,7 +41,7 @@ def database(mongodb: str) -> Iterator[str]:
     from pymongo import MongoClient
 
     name = f"blockwise_test_{uuid.uuid4().hex[:12]}"
-    yield f"{mongodb}/{name}"
+    yield urlsplit(mongodb)._replace(path=f"/{name}").geturl()
     with MongoClient(mongodb) as client:
         client.drop_database(name)
 
