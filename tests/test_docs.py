@@ -1,6 +1,7 @@
 """What the documents show works: Python runs or at least compiles, configurations fit, commands and options exist.
 
-A Python block runs, in the order of its page and in one namespace, unless the line before it says `<!-- not run: reason -->`.
+A Python block runs, in the order of its page and in one namespace, in a folder with a recording and a model (of random weights), unless
+the line before it says `<!-- not run: reason -->`.
 """
 
 import re
@@ -10,12 +11,14 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 import typer
 from typer.main import get_command
 
 from blockwise.cli import app
 from blockwise.config import RunConfig, validated
+from tests.test_configs import dff, make_model
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "deploy/README.md")] + sorted((ROOT / "docs").rglob("*.md"))
@@ -54,6 +57,8 @@ def pages_with_python() -> list[Path]:
 @pytest.mark.parametrize("page", pages_with_python(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
+    np.save("recording.npy", dff())
+    make_model("Global_EXC_30Hz_smoothing50ms_causalkernel")
     namespace: dict[str, object] = {"__name__": page.stem}
     for fence in fences("python"):
         if fence.page == page:
