@@ -231,8 +231,7 @@ class StageDriver:
         if not flying.lease.solo:
             self._pace.learn(receipt)
             self.books.remember(f"k.{self.spec.stage}", self._pace.k)
-        order = np.argsort(receipt.ids)
-        self._finished += self.books.book(receipt.ids[order], receipt.checksums[order])
+        self._finished += self.books.book(receipt.ids, receipt.checksums)
         self.books.executed += len(receipt.ids) + len(receipt.errors) - flying.counted
         self.nbytes += int(receipt.nbytes.sum())
         if receipt.ids.size:

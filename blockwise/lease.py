@@ -45,7 +45,7 @@ class BlockError:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a lease: columns for the blocks that are done and durable, errors, and ids given back unfinished."""
+    """What became of a lease: columns for the blocks that are done and durable, by id; errors; ids given back."""
 
     lease: int
     worker: str

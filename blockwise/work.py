@@ -72,18 +72,19 @@ class Flight:
 
 
 def receipt(work: Work, worker: str) -> Receipt:
-    """The columns of a finished lease."""
-    columns = np.array(work.done, np.float64).reshape(-1, 6)
+    """The columns of a finished lease, in order of id."""
+    rows = sorted(work.done)
+    columns = np.array(rows, np.float64).reshape(-1, 6)
     return Receipt(
         lease=work.lease.number,
         worker=worker,
-        ids=np.array([d[0] for d in work.done], np.int64),
+        ids=np.array([d[0] for d in rows], np.int64),
         checksums=columns[:, 1].astype(np.uint32),
         nbytes=columns[:, 2].astype(np.int64),
         read_s=columns[:, 3].astype(np.float32),
         compute_s=columns[:, 4].astype(np.float32),
         write_s=columns[:, 5].astype(np.float32),
         errors=tuple(work.errors),
-        unfinished=np.array(work.unfinished, np.int64),
+        unfinished=np.array(sorted(work.unfinished), np.int64),
         wall_s=time.perf_counter() - work.begun_s if work.begun_s else 0.0,
     )

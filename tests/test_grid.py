@@ -144,7 +144,7 @@ def test_a_hundred_million_blocks_cost_nothing():
 
 @pytest.mark.parametrize("id", [-1, 3, 10**12])
 def test_an_id_outside_the_grid_is_refused(id):
-    with pytest.raises(IndexError, match="not in 0..2"):
+    with pytest.raises(IndexError, match=r"not in 0\.\.2"):
         Grid(Domain("d", ("x",), (10,)), GridSpec((4,))).block(id)
 
 

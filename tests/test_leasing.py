@@ -83,7 +83,7 @@ def test_pieces_of_a_lost_lease_stay_apart():
     b.give_back_apart(np.arange(20))
     leases = taken(b)
     assert len(leases) == PIECES
-    assert sum((ids for ids, _ in leases), []) == list(range(20))
+    assert [id for ids, _ in leases for id in ids] == list(range(20))
 
 
 def test_suspects_run_alone_and_before_everything_else():
