@@ -1,14 +1,16 @@
 """An output belongs to one run: its attributes name the run, the folder and the fingerprints it is made under.
 
-Written once before the first block, and again when a set of recordings grows. A crash leaves the old attributes or the new.
+Written when the group is made, before the first block, and again when a set of recordings grows. A crash leaves the old attributes or
+the new, never a group without them.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from blockwise.errors import PlanRefused
 from blockwise.folder import RunFolder
-from blockwise.storage import create_group, group_attributes, set_group_attributes
+from blockwise.storage import check_group, create_group, group_attributes, set_group_attributes
 
 ATTRIBUTE = "blockwise"
 
@@ -23,16 +25,39 @@ def claim_output(path: str | None, folder: RunFolder, fingerprints: Mapping[str,
     if path is None:
         return
     check_claim(path, folder.run)
-    create_group(path)
     claim = {"run": folder.run, "folder": str(folder.path.absolute()), "fingerprint": {k: dict(v) for k, v in fingerprints.items()}}
+    create_group(path, {ATTRIBUTE: claim})
     set_group_attributes(path, {ATTRIBUTE: claim})
 
 
-def check_claim(path: str, run: str) -> None:
-    """Refuse an output that another run made."""
-    claim = group_attributes(path).get(ATTRIBUTE) if Path(path).exists() else None
-    if isinstance(claim, dict) and claim.get("run") != run:
+def check_claim(path: str, run: str, *, begun: bool = False) -> None:
+    """Refuse an output that another run made, or that no run made.
+
+    Parameters
+    ----------
+    run : id of the run that wants it, "" for one whose folder is not there yet.
+    begun : the run's ledger may hold marks, so its output must be there: blocks marked in it would be missing in another.
+
+    Raises
+    ------
+    PlanRefused
+    """
+    claim = claim_of(path)
+    if claim and claim.get("run") != run:
         raise PlanRefused(
             f"{path} was made by another run ({claim.get('run')}, folder {claim.get('folder')}): go on with that [run] folder, "
             f"choose another [output] path, or remove {path}"
         )
+    if not claim and Path(path).exists() and check_group(path):
+        raise PlanRefused(f"{path} is a zarr group that no run of blockwise made: choose another [output] path or remove it")
+    if not claim and begun:
+        raise PlanRefused(
+            f"{path} does not hold what this run has marked as done: put the output back or set [output] path to where it lies now, or "
+            "`blockwise verify RUN --rebuild` takes the marks back, so that the blocks are computed anew"
+        )
+
+
+def claim_of(path: str) -> dict[str, Any]:
+    """What an output says of the run that made it; empty where it says nothing or is not there."""
+    claim = group_attributes(path).get(ATTRIBUTE)
+    return claim if isinstance(claim, dict) else {}

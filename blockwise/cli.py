@@ -6,6 +6,7 @@ to stdout; everything else goes to stderr. Commands of tasks (train, benchmark, 
 """
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -23,14 +24,12 @@ if TYPE_CHECKING:
     from blockwise.config import RunConfig
     from blockwise.run import Outcome
 
-USAGE = 2
-EXIT_OF_STATE = {"planned": 0, "running": 0, "done": 0, "failed": 1, "interrupted": 3}
-
+USAGE, INTERRUPTED = 2, 3
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP_NAMES)
 
-Config = Annotated[Path, typer.Argument(help="A TOML configuration; `blockwise init` writes one.", show_default=False)]
+Config = Annotated[Path, typer.Argument(help="A TOML configuration, as `blockwise init` writes one, or a run folder.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 Set = Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over the file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
@@ -50,10 +49,10 @@ def init(
     task: Annotated[str, typer.Argument(help="A task, e.g. cascade.")], source: Annotated[str, typer.Argument(help="What it shall read.")]
 ) -> None:
     """Print a commented configuration for an input: blockwise init cascade RECORDING > run.toml."""
-    from blockwise.config import RunConfig
+    from blockwise.config import RunConfig, validated
     from blockwise.run import task_class
 
-    typer.echo(task_class(RunConfig(task=task)).template(source), nl=False)
+    typer.echo(task_class(validated(RunConfig, {"task": task})).template(source), nl=False)
 
 
 @app.command()
@@ -65,16 +64,18 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings, failures and the end.")] = False,
 ) -> None:
     """Run a configuration, or go on with it where it stopped; a finished run writes nothing."""
-    _drive(_configured(config, set_), adopt=adopt, json_=json_, quiet=quiet)
+    with _interruptible():
+        _drive(_configured(config, set_), adopt=adopt, json_=json_, quiet=quiet)
 
 
 @app.command()
 def retry(folder: RunPath, set_: Set = None, adopt: Adopt = None, json_: Json = False) -> None:
     """Try the failed blocks of a run anew, and whatever else remains."""
-    from blockwise.config import overridden
     from blockwise.upkeep import config_of
 
-    _drive(overridden(config_of(folder), set_ or ()), adopt=adopt, json_=json_, retry_failed=True)
+    config_of(folder)
+    with _interruptible():
+        _drive(_configured(folder, set_), adopt=adopt, json_=json_, retry_failed=True)
 
 
 def _drive(config: "RunConfig", *, adopt: list[str] | None, json_: bool, quiet: bool = False, retry_failed: bool = False) -> None:
@@ -191,9 +192,12 @@ def doctor(json_: Json = False) -> None:
 
 
 def _configured(path: Path, overrides: list[str] | None) -> "RunConfig":
-    from blockwise.config import load_config, with_places
+    """The configuration in a file, or the one that a run folder was last started with, with overrides and absolute paths."""
+    from blockwise.config import load_config, overridden, with_places
+    from blockwise.upkeep import config_of
 
-    return with_places(load_config(path, overrides or ()), path)
+    config = overridden(config_of(path), overrides or ()) if path.is_dir() else load_config(path, overrides or ())
+    return with_places(config, path)
 
 
 def _echo_json(values: Any) -> None:
@@ -202,15 +206,28 @@ def _echo_json(values: Any) -> None:
 
 @contextmanager
 def _teaching() -> Iterator[None]:
-    """Errors of ours as one message and exit code 2; Ctrl-C before the driver listens as 3."""
+    """Errors of ours as one message and exit code 2."""
     try:
         yield
     except BlockwiseError as error:
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
         typer.echo(f"blockwise: {kind}{error}", err=True)
         sys.exit(USAGE)
-    except KeyboardInterrupt:
-        sys.exit(3)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the process with 3 whenever no driver listens to them: while it plans, and while it closes."""
+
+    def leave(*_: object) -> None:
+        sys.exit(INTERRUPTED)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _add_command(entry: EntryPoint) -> None:

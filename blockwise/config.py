@@ -6,6 +6,7 @@ The keys of `[options]` belong to the task and are checked by its `Options`.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,13 @@ class BlocksConfig(Section):
     context: tuple[tuple[int, int], ...] | None = None
     edge: Literal["overhang", "shrink", "snap"] | None = None
     memory: str = "1GB"
+
+    @field_validator("memory")
+    @classmethod
+    def _is_size(cls, value: str) -> str:
+        if re.fullmatch(r"\s*\d+(\.\d+)?\s*([kMGT]i?)?B?\s*", value, re.IGNORECASE) is None:
+            raise ValueError('is no size such as "1GB" or "800 MiB"')
+        return value
 
 
 class ClusterConfig(Section):
@@ -146,8 +154,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not file.is_file():
         raise MissingError(f"no configuration at {file}: write one with `blockwise init TASK INPUT > run.toml`")
     try:
-        values = tomllib.loads(file.read_text())
-    except tomllib.TOMLDecodeError as error:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # not TOML, or not even UTF-8
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
     for key, value in [*_environment(), *map(_override, overrides)]:
         _put(values, key, value)
@@ -164,6 +172,7 @@ def with_places(config: RunConfig, path: str | Path) -> RunConfig:
     values["run"]["folder"] = _absolute(config.run.folder or str(file.with_suffix(".run")))
     values["output"]["path"] = _absolute(config.output.path or str(file.with_suffix(".zarr")))
     values["input"]["path"] = _absolute(config.input.path)
+    values["ledger"]["url"] = _absolute(config.ledger.url)
     for session in values["input"]["sessions"]:
         session["path"] = _absolute(session["path"])
     for section in (values["model"], *values["input"]["sessions"]):
@@ -211,5 +220,5 @@ def _put(values: dict[str, Any], key: str, value: Any) -> None:
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {key}: {section!r} is a value, not a section")
+            raise ConfigError(f"{key} cannot be set: {section!r} is a value, not a section")
     values[last] = value

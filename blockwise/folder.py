@@ -14,6 +14,7 @@ The driver writes; a crash leaves at most a torn last line in the .jsonl files, 
 import json
 import os
 import platform
+import shutil
 import sys
 import time
 import uuid
@@ -28,6 +29,20 @@ from blockwise.status import Counts, HistoryPoint, Status
 from blockwise.storage.durable import check_writable, write_atomic
 
 PACKAGES = ("blockwise", "numpy", "torch", "dask", "distributed", "tensorstore", "zarr", "h5py", "pymongo")
+
+
+FILES = (
+    "run.json",
+    "config.toml",
+    "config.json",
+    "ledger.sqlite",
+    "status.json",
+    "history.jsonl",
+    "provenance.jsonl",
+    "run.log",
+    "report.html",
+)
+"""What the names of a run's own files begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +76,17 @@ class RunFolder:
         MissingError : there is none at `path`.
         """
         folder = Path(path)
-        if not folder.is_dir():
+        if not folder.is_dir() or not ((folder / "run.json").exists() or _is_empty(folder)):  # one just made is empty for a moment
             raise MissingError(f"no run folder at {folder}: give the folder that `blockwise run` printed (it holds run.json)")
         return cls(folder)
+
+    def remove(self) -> None:
+        """Delete the run's files, and the folder unless other files lie in it."""
+        for file in self.path.iterdir():
+            if file.is_file() and file.name.startswith((*FILES, ".status.")):
+                file.unlink()
+        if _is_empty(self.path):
+            shutil.rmtree(self.path)
 
     @property
     def run(self) -> str:
@@ -135,6 +158,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing is in it but what a killed writer left."""
+    return all(f.name.endswith(".partial") for f in folder.iterdir())
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         values: dict[str, Any] = json.loads(path.read_text())
@@ -168,4 +196,4 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return str(value) if isinstance(value, float) else json.dumps(value)
+    return str(value) if isinstance(value, float) else json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -84,11 +84,13 @@ def make_plan(task: Task, *, workers: int, memory_bytes: int, threads: int = 1, 
     path = task.output_path()
     free = free_bytes(path) if path else 0
     refusals = [r for s in task.stages() for r in misaligned(s)]
-    if path and output_bytes > free:
-        refusals.append(
-            f"outputs take up to {_size(output_bytes)}, {_size(free)} are free at {path}: free some or choose another [output] path"
-        )
     warnings = []
+    if path and output_bytes > free:
+        room = f"outputs take up to {_size(output_bytes)}, {_size(free)} are free at {path}"
+        if os.path.exists(path):  # a run that goes on has written some of it
+            warnings.append(f"{room}, beside what is written already: free some if the rest does not fit")
+        else:
+            refusals.append(f"{room}: free some or choose another [output] path")
     if worker_bytes * workers > memory_bytes:
         warnings.append(
             f"{workers} workers of {_size(worker_bytes)} exceed the {_size(memory_bytes)} of this machine: "

@@ -1,8 +1,9 @@
 """One run: a run folder, its ledger, a cluster, and the stages worked off one after the other.
 
-Order at the start, so that bad input fails before anything is written: read the configuration and the inputs, plan, open the ledger,
-refuse a second driver, compare fingerprints, claim the output, prepare the outputs, start the cluster. A run whose stages are all done
-stops before the claim and writes nothing.
+Order at the start, so that bad input fails before anything is written: read the configuration and the inputs, plan, look at the output,
+make the run folder, open the ledger, refuse a second driver, compare fingerprints, claim the output, prepare the outputs, start the
+cluster. A run whose stages are all done stops before the claim and writes nothing.
+A block that fails in one stage costs the later stages its domain, no other: those are worked off, the domain waits for `retry`.
 A crash at any point is resumed by the same call. Exit codes: 0 done, 1 failed blocks, 3 interrupted.
 """
 
@@ -11,9 +12,12 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import psutil
 
 from blockwise.books import Books
@@ -22,12 +26,12 @@ from blockwise.cluster import open_cluster
 from blockwise.cluster.settings import threads_per_worker
 from blockwise.config import RunConfig
 from blockwise.driver import Control, StageDriver
-from blockwise.errors import ConfigError
+from blockwise.errors import BlockwiseError, ConfigError
 from blockwise.events import Events, RunFinished, RunStarted, StageFinished, StageStarted, State, Subscriber
 from blockwise.fingerprint import check, fingerprint
 from blockwise.folder import RunFolder
 from blockwise.geometry import Domain
-from blockwise.grid import Grid
+from blockwise.grid import Grid, Ids
 from blockwise.heartbeat import Heartbeat, drop_dead, refuse_second, this_driver
 from blockwise.ledger import Driver, Ledger, open_ledger
 from blockwise.ledger.contract import Booking
@@ -37,7 +41,7 @@ from blockwise.plan import Plan, make_plan
 from blockwise.snapshot import Rates, snapshot
 from blockwise.status import Status
 from blockwise.storage import check_writable
-from blockwise.task import Task
+from blockwise.task import Task, TaskOptions
 from blockwise.worker import StageSpec
 
 EXIT_CODES: dict[State, int] = {"done": 0, "failed": 1, "interrupted": 3}
@@ -92,10 +96,24 @@ def plan(config: RunConfig, *, pilot_blocks: int = 20) -> Plan:
 
 
 def plan_of(task: Task, config: RunConfig, *, pilot_blocks: int = 0) -> Plan:
-    """Plan a run of a task that is already made."""
+    """Plan a run of a task that is already made; its refusals include places that cannot be written or belong to another run."""
     workers = workers_of(config)
     threads = threads_per_worker(config.cluster, workers)
-    return make_plan(task, workers=workers, memory_bytes=psutil.virtual_memory().total, threads=threads, pilot_blocks=pilot_blocks)
+    made = make_plan(task, workers=workers, memory_bytes=psutil.virtual_memory().total, threads=threads, pilot_blocks=pilot_blocks)
+    return replace(made, refusals=(*made.refusals, *_refused_places(task, config)))
+
+
+def _refused_places(task: Task, config: RunConfig) -> Iterator[str]:
+    """Why the run folder or the output cannot be this run's, one sentence each."""
+    folder, path = config.run.folder, task.output_path()
+    try:
+        if folder is not None:
+            check_writable(folder)
+        if path is not None:
+            check_writable(path)
+            check_claim(path, RunFolder(Path(folder)).run if folder is not None else "")
+    except BlockwiseError as error:
+        yield str(error)
 
 
 def run(config: RunConfig, *, adopt: Collection[str] = (), subscribers: Sequence[Subscriber] = (), retry_failed: bool = False) -> Outcome:
@@ -121,8 +139,6 @@ def run_task(
     if config.run.folder is None:
         raise ConfigError("[run] folder is not set: it holds the ledger and everything that is known of the run")
     plan_of(task, config).check()
-    if path := task.output_path():
-        check_writable(path)
     folder = RunFolder.make(config.run.folder)
     ledger_url = config.ledger.url or folder.ledger
     ledger = open_ledger(ledger_url, folder.run)
@@ -154,6 +170,8 @@ class Run:
     begun_s: float = field(default_factory=time.time)
     cluster: Any = None
     control: Control = field(default_factory=Control)
+    held: frozenset[str] = frozenset()
+    """Domains that the present stage leaves out."""
 
     def work(self, adopt: Collection[str], retry_failed: bool) -> Outcome:
         """Everything from the first check to the last status."""
@@ -165,11 +183,11 @@ class Run:
         prints = {(s.name, d.name): (s, d, fingerprint(s, i)) for s in self.stages for i, d in enumerate(s.domains())}
         adopted = self._check_fingerprints(prints.values(), adopt)
         if path := self.task.output_path():
-            check_claim(path, self.folder.run)
+            check_claim(path, self.folder.run, begun=any(self.ledger.fingerprint(s, d.digest) for (s, _), (_, d, _) in prints.items()))
         if retry_failed:
             self._forget_failures()
         self._open_accounts()
-        if self.ledger.get("finished") == self._signature():
+        if not adopted and self.ledger.get("finished") == self._signature():
             return self._end("done")
         self.ledger.join(me)
         with ExitStack() as stack:
@@ -182,7 +200,7 @@ class Run:
             self.folder.note_start(adopted=adopted, ledger=self.ledger.url, driver=me.id)
             self._record(stack)
             stack.enter_context(Heartbeat(self.folder, self.ledger_url, me, self.snapshot, self._taken_over))
-            return self._end(self._work_off(me.id))
+            return self._end(self._worked_off(me.id))
 
     def _record(self, stack: ExitStack) -> None:
         """Events into run.log and progress into history.jsonl, from here on."""
@@ -211,8 +229,10 @@ class Run:
                 self.ledger.forget_attempts(stage.name, domain.digest)
 
     def _signature(self) -> list[list[str]]:
-        """The domains of every stage: a run is finished for these and no others."""
-        return [[stage.name, *(d.digest for d in stage.domains())] for stage in self.stages]
+        """The domains of every stage, and all options: a run is finished for these and no others."""
+        options = getattr(self.task, "options", None)
+        wishes = options.model_dump_json() if isinstance(options, TaskOptions) else ""
+        return [[wishes], *([stage.name, *(d.digest for d in stage.domains())] for stage in self.stages)]
 
     def _open_accounts(self, driver: str = "") -> None:
         for stage in self.stages:
@@ -222,6 +242,14 @@ class Run:
 
     # --- working -----------------------------------------------------------------------------------------------------------------
 
+    def _worked_off(self, driver: str) -> State:
+        """`_work_off`; where the driver itself fails, the last status says so."""
+        try:
+            return self._work_off(driver)
+        except BaseException as error:
+            self.state, self.message, self.driving = "interrupted", f"{type(error).__name__}: {error}", None
+            raise
+
     def _work_off(self, driver: str) -> State:
         with _signals(self.control.interrupt):
             for stage in self.stages:
@@ -229,11 +257,26 @@ class Run:
             with open_cluster(self.config.cluster) as self.cluster:
                 self._announce()
                 for stage in self.stages:
+                    self._hold_back(stage)
                     state = self._stage(stage, driver)
-                    if state != "done":
+                    if state == "interrupted" or self.accounts[stage.name].remaining > 0:  # stopped, or the breaker tripped
                         return state
+            if any(books.quarantined for books in self.accounts.values()):
+                return "failed"
             self.ledger.commit(Booking(values={"finished": self._signature()}))
         return "done"
+
+    def _hold_back(self, stage: Task) -> None:
+        """Keep a stage off the domains in which an earlier stage has failed blocks; off all where the domains are not the same."""
+        before = self.stages[: self.stages.index(stage)]
+        failed = frozenset(name for s in before for name in _failed_domains(self.accounts[s.name]))
+        names = [d.name for d in stage.domains()]
+        self.held = failed if failed <= set(names) else frozenset(names)
+        if self.held:
+            books = self.accounts[stage.name]
+            books.masks = [_nothing if n in self.held else m for n, m in zip(names, books.masks, strict=True)]
+            which = ", ".join(sorted(self.held)[:5]) + (", ..." if len(self.held) > 5 else "")
+            self.events.message(f"Stage {stage.name} leaves out {which}: blocks of an earlier stage failed there.", "warning")
 
     def _announce(self) -> None:
         self.cluster.show(self)
@@ -263,7 +306,7 @@ class Run:
         state: State = self.driving.run()
         self.message = self.driving.message
         values: dict[str, object] = {f"slowest.{stage.name}": [asdict(s) for s in self.driving.slowest]}
-        if state == "done" and (result := stage.finish()):
+        if state == "done" and not self.held and (result := stage.finish()):
             values[f"figures.{stage.name}"] = dict(result.figures)
             for warning in result.warnings:
                 self.events.message(warning, "warning")
@@ -288,6 +331,17 @@ class Run:
             )
         )
         return Outcome(state, status)
+
+
+def _failed_domains(books: Books) -> set[str]:
+    """Names of the domains in which a block is quarantined."""
+    ids = np.fromiter(books.quarantined, np.int64)
+    return {books.grid.domains[i].name for i in np.unique(np.searchsorted(books.grid.starts, ids, side="right") - 1)}
+
+
+def _nothing(ids: Ids) -> npt.NDArray[np.bool_]:
+    """A mask that admits no block."""
+    return np.zeros(len(ids), np.bool_)
 
 
 @contextmanager

@@ -6,17 +6,17 @@ with `rebuild` it marks what is complete and unmarks what is not, and refuses wh
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from blockwise.claim import ATTRIBUTE
+from blockwise.claim import claim_of
 from blockwise.config import RunConfig
-from blockwise.errors import PlanRefused
-from blockwise.fingerprint import fingerprint
+from blockwise.errors import BlockwiseError, PlanRefused
+from blockwise.fingerprint import check, fingerprint
 from blockwise.folder import RunFolder
 from blockwise.grid import PAGE_BLOCKS, Block, Grid
 from blockwise.heartbeat import SILENCE_S, drop_dead, is_local, process_lives, refuse_second
@@ -24,8 +24,8 @@ from blockwise.ledger import Ledger, open_ledger
 from blockwise.ledger.contract import Booking, Marks, PageKey
 from blockwise.run import load_task
 from blockwise.status import SlowBlock, Status
-from blockwise.storage import checksum, group_attributes, sweep_locks
-from blockwise.task import Task
+from blockwise.storage import checksum, sweep_locks
+from blockwise.task import Picture, Task
 
 
 def status(path: str | Path, wait: Callable[[float], object] = time.sleep) -> Status:
@@ -77,7 +77,8 @@ def verify(path: str | Path, *, rebuild: bool = False) -> list[Verdict]:
 
     Parameters
     ----------
-    rebuild : mark blocks whose data is complete, unmark those whose data is missing or changed.
+    rebuild : mark blocks whose data is complete, unmark those whose data is missing or changed. Domains that joined the set since
+        the run was last started are left to the next start.
 
     Raises
     ------
@@ -88,29 +89,45 @@ def verify(path: str | Path, *, rebuild: bool = False) -> list[Verdict]:
     task = load_task(config)
     ledger = open_ledger(config.ledger.url or folder.ledger, folder.run)
     try:
+        claimed = None
         if rebuild:
             refuse_second(str(path), drop_dead(ledger))
-            _check_output(task, folder)
-        return [_verify_stage(stage, ledger, rebuild) for stage in task.stages()]
+            claimed = _claimed(task, folder)
+        return [_verify_stage(stage, ledger, claimed) for stage in task.stages()]
     finally:
         ledger.close()
 
 
-def _check_output(task: Task, folder: RunFolder) -> None:
-    """Marks may only be rebuilt from an output that carries the fingerprints of today's configuration."""
+Names = frozenset[str]
+
+
+def _claimed(task: Task, folder: RunFolder) -> Names:
+    """The domains, as stage/domain, whose marks may be rebuilt: those the output was claimed for, under today's fingerprints.
+
+    An output that is gone may be rebuilt from too: all marks are taken back.
+    """
     path = task.output_path()
-    if path is None:
-        return
-    claim = group_attributes(path).get(ATTRIBUTE, {})
     prints = {f"{s.name}/{d.name}": fingerprint(s, i) for s in task.stages() for i, d in enumerate(s.domains())}
-    if claim.get("run") != folder.run or any(claim.get("fingerprint", {}).get(k) != v for k, v in prints.items()):
-        raise PlanRefused(f"{path} was not made by this run with these settings: nothing can be rebuilt from it")
+    if path is None or not Path(path).exists():
+        return frozenset(prints)
+    claim = claim_of(path)
+    if claim.get("run") != folder.run:
+        raise PlanRefused(
+            f"{path} was made by run {claim.get('run')} in {claim.get('folder')}, not by {folder.run}: nothing can be rebuilt from it; "
+            "name the run folder that belongs to it, or set [output] path in the configuration and run again"
+        )
+    then: dict[str, dict[str, str]] = claim.get("fingerprint", {})
+    for name, now in prints.items():
+        if name in then:
+            check(f"{path}, {name}", then[name], now)
+    return frozenset(prints.keys() & then.keys())
 
 
-def _verify_stage(stage: Task, ledger: Ledger, rebuild: bool) -> Verdict:
+def _verify_stage(stage: Task, ledger: Ledger, claimed: Names | None) -> Verdict:
     grid = Grid(stage.domains(), stage.spec())
     sums = dict.fromkeys(("marked", "checked", "missing", "changed", "unmarked", "rebuilt"), 0)
     for index, domain in enumerate(grid.domains):
+        rebuild = claimed is not None and f"{stage.name}/{domain.name}" in claimed
         if rebuild:
             ledger.set_fingerprint(stage.name, domain.digest, fingerprint(stage, index))
         for page in range(grid.pages(index)):
@@ -161,7 +178,7 @@ def report(path: str | Path, target: str | Path | None = None) -> Path:
         slowest = [SlowBlock(**s) for stage in found.stages for s in _rows(ledger.get(f"slowest.{stage.name}"))]
     finally:
         ledger.close()
-    pictures = load_task(config).pictures() if found.state == "done" else ()
+    pictures, missing = _pictures(config) if found.state == "done" else ((), "")
     file = Path(target) if target else folder.path / "report.html"
     starts = folder.starts()
     write_report(
@@ -171,9 +188,17 @@ def report(path: str | Path, target: str | Path | None = None) -> Path:
         history=folder.history(),
         slowest=sorted(slowest, key=lambda s: -s.total_s)[:20],
         pictures=pictures,
-        provenance=_provenance(starts),
+        provenance=_provenance(starts) | ({"no pictures": missing} if missing else {}),
     )
     return file
+
+
+def _pictures(config: RunConfig) -> tuple[Sequence[Picture], str]:
+    """Pictures of inputs and outputs, or why there are none: what a run read may have been moved since."""
+    try:
+        return load_task(config).pictures(), ""
+    except BlockwiseError as error:
+        return (), str(error)
 
 
 def _rows(value: object) -> list[dict[str, Any]]:
@@ -191,7 +216,7 @@ def _provenance(starts: list[dict[str, object]]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What `clean` removed."""
+    """What `clean` removed. `folder` and `output`: whether they are gone; a run folder that holds other files stays, with those."""
 
     leftovers: int
     folder: bool
@@ -199,7 +224,9 @@ class Cleaned:
 
 
 def clean(path: str | Path, *, everything: bool = False) -> Cleaned:
-    """Sweep what killed writers left in the output; with `everything` delete the output and the run folder too.
+    """Sweep what killed writers left in the output; with `everything` delete the output and the run's files in its folder too.
+
+    Exports beside the output, and the marks of a run whose ledger is on a server, stay.
 
     Raises
     ------
@@ -217,16 +244,14 @@ def clean(path: str | Path, *, everything: bool = False) -> Cleaned:
     if everything:
         if output:
             shutil.rmtree(output)
-        shutil.rmtree(folder.path)
-    return Cleaned(leftovers, everything, everything and output is not None)
+        folder.remove()
+    return Cleaned(leftovers, not folder.path.exists(), everything and output is not None)
 
 
 def _own_output(config: RunConfig, folder: RunFolder) -> str | None:
     """The output, if it exists and this run made it."""
     path = config.output.path
-    if path is None or not Path(path).exists():
-        return None
-    return path if group_attributes(path).get(ATTRIBUTE, {}).get("run") == folder.run else None
+    return path if path is not None and claim_of(path).get("run") == folder.run else None
 
 
 def config_of(path: str | Path) -> RunConfig:

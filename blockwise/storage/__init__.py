@@ -6,7 +6,7 @@ Nothing heavy is imported before it is used: `import blockwise.storage` costs nu
 from blockwise.storage.durable import check_writable, free_bytes, make_folders, sweep_locks, sync_folder, write_atomic
 from blockwise.storage.identity import identity
 from blockwise.storage.opening import open_source
-from blockwise.storage.output import OutputArray, create_group, group_attributes, set_group_attributes
+from blockwise.storage.output import OutputArray, check_group, create_group, group_attributes, set_group_attributes
 from blockwise.storage.placement import Placement
 from blockwise.storage.source import ArraySource, Source
 from blockwise.storage.writes import Array, Durable, Write, checksum
@@ -19,6 +19,7 @@ __all__ = [
     "Placement",
     "Source",
     "Write",
+    "check_group",
     "check_writable",
     "checksum",
     "create_group",

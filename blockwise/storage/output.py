@@ -52,14 +52,27 @@ def create_group(path: str | Path, attributes: Mapping[str, Any] | None = None) 
     PlanRefused : something else lies there.  StorageError : it cannot be made.
     """
     folder = _folder(path)
+    if check_group(path):
+        return
+    _make(folder)
+    _put(folder, {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes or {})})
+
+
+def check_group(path: str | Path) -> bool:
+    """Whether a zarr v3 group is at `path`; False where one can be made.
+
+    Raises
+    ------
+    PlanRefused : something else lies there.
+    """
+    folder = _folder(path)
     if (document := _document(folder)) is not None:
         if document.get("node_type") != "group":
             raise PlanRefused(f"{folder} is a zarr array, not a group: choose another [output] path or remove it")
-        return
+        return True
     if folder.exists() and (not folder.is_dir() or any(not n.name.endswith(".partial") for n in folder.iterdir())):
         raise PlanRefused(f"{folder} exists and is no zarr v3 group: choose another [output] path or remove it")
-    _make(folder)
-    _put(folder, {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes or {})})
+    return False
 
 
 def group_attributes(path: str | Path) -> dict[str, Any]:
