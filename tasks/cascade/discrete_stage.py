@@ -39,6 +39,10 @@ class DiscreteStage(CascadeStage):
         chunks = [self._chunks(i) for i in range(len(self.job.recordings))]
         return [*self._layouts(APPROXIMATION, 4, chunks), *self._layouts(COUNTS, 2, chunks)]
 
+    def memory(self) -> Mapping[str, int]:
+        voxels = DISCRETE_ROWS * max(r.shape[1] for r in self.job.recordings)
+        return {"rows of rates, 5 in the pipeline": 5 * 4 * voxels, "spikes, 3 blocks computed or written": 3 * 6 * voxels}
+
     def prepare(self) -> None:
         for i, domain in enumerate(self.job.domains()):
             for name, dtype in ((APPROXIMATION, "float32"), (COUNTS, "uint16")):

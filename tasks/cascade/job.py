@@ -85,9 +85,12 @@ class Job:
         ConfigError, InputError, MissingError, ModelError
         """
         options = config.options_as(CascadeOptions)
+        _check_blocks(config)
         if config.output.path is None:
             raise ConfigError("[output] path is not set: it names the zarr group that the rates go into")
         recordings = find_recordings(config.input, config.model.path, correction=options.correction)
+        if options.write_back and all(r.kind == "array" for r in recordings):
+            raise ConfigError("[options] write_back: rates go back into Suite2p folders and NWB files only, and [input] has neither")
         for r in recordings:
             if r.model is None:
                 raise ConfigError(
@@ -144,6 +147,9 @@ depend on the recordings, so that one that joins a set leaves the blocks of the 
 WHOLE: int = 1 << 40
 """Frames of a block that takes whole rows, whatever their length."""
 
+WHOLE_ROWS: int = 4
+"""Neurons of a block of whole rows where no shape is given: 24 h at 30 Hz take 1.2 GB."""
+
 VOXEL_BYTES: int = 5 * 8 + 18 * 4
 """Bytes of a worker per neuron-frame of a block: inputs in the pipeline and rates being written."""
 
@@ -151,13 +157,24 @@ VOXEL_BYTES: int = 5 * 8 + 18 * 4
 def _block_shape(config: RunConfig, inferences: Sequence[Inference]) -> tuple[int, int]:
     from dask.utils import parse_bytes
 
-    given = config.blocks.shape
-    if given != "auto" and len(given) != 2:
-        raise ConfigError(f"[blocks] shape {list(given)}: a block of recordings has 2 sides, [neurons, frames]")
-    rows, frames = AUTO_SHAPE if given == "auto" else (given[0], given[1])
-    while given == "auto" and rows * frames * VOXEL_BYTES > parse_bytes(config.blocks.memory) and frames > 1024:
+    given, whole = config.blocks.shape, any(i.whole_rows for i in inferences)
+    if given != "auto":
+        return given[0], WHOLE if whole else given[1]
+    if whole:
+        return WHOLE_ROWS, WHOLE
+    rows, frames = AUTO_SHAPE
+    while rows * frames * VOXEL_BYTES > parse_bytes(config.blocks.memory) and frames > 1024:
         frames //= 2
-    return rows, WHOLE if any(i.whole_rows for i in inferences) else frames
+    return rows, frames
+
+
+def _check_blocks(config: RunConfig) -> None:
+    """Refuse what a user may not choose here, rather than ignore it."""
+    blocks = config.blocks
+    if blocks.shape != "auto" and len(blocks.shape) != 2:
+        raise ConfigError(f"[blocks] shape {list(blocks.shape)}: a block of recordings has 2 sides, [neurons, frames]")
+    if blocks.context is not None or blocks.edge not in (None, "shrink"):
+        raise ConfigError("[blocks] context and edge follow from the model's window and are not to be set for Cascade: remove them")
 
 
 def rows_noise(traces: Traces, rows: slice, frame_rate: float) -> Levels:

@@ -15,6 +15,7 @@ from tasks.cascade.inference import noise_notes
 from tasks.cascade.job import Job
 from tasks.spikes import exports
 from tasks.spikes.quality import quality_table
+from tasks.spikes.recordings import open_recording
 
 PICTURE_ROWS, PICTURE_FRAMES = 64, 20_000
 """Most of a session that is drawn."""
@@ -107,8 +108,8 @@ def _picture(job: Job, session: int) -> Picture:
 
     recording, model = job.recordings[session], job.models[session]
     rows, frames = min(PICTURE_ROWS, recording.shape[0]), min(PICTURE_FRAMES, recording.shape[1])
-    traces_of = job.open()[session]
-    traces = traces_of.read(slice(0, rows), slice(0, frames))
+    with closing(open_recording(recording)) as opened:
+        traces = opened.read(slice(0, rows), slice(0, frames))
     with closing(open_result(job, session, "spike_rates")) as source:
         rates: npt.NDArray[Any] = source.read(Region((0, 0), (rows, frames)))
     figure = plot_session(

@@ -52,7 +52,7 @@ class CascadeStage(Task):
 
     def _attributes(self, session: int) -> dict[str, Any]:
         model, recording = self.job.models[session], self.job.recordings[session]
-        about = {"model": model.name, "model_sha256": model.digest, "citation": CITATION}
+        about = {"model": model.name, "model_sha256": model.digest, "model_noise_levels": list(model.levels), "citation": CITATION}
         return {**about, "frame_rate_hz": recording.frame_rate, "source": recording.path, "variable": recording.variable}
 
 

@@ -24,11 +24,15 @@ import numpy as np
 
 from blockwise.config import InputConfig, SessionConfig
 from blockwise.errors import ConfigError, InputError, MissingError
+from blockwise.storage import group_attributes
 from tasks.spikes import arrays, nwb, suite2p
 from tasks.spikes.suite2p import Correction
 from tasks.spikes.traces import Contents, Traces, rows_and_frames
 
 Kind: TypeAlias = Literal["array", "suite2p", "nwb"]
+
+RESULT_NAME = re.compile(r"predictions_.*\.npy|(full_prediction|discrete_spikes)_.*\.mat|spks_cascade\.npy|.*_cascade\.nwb")
+"""Exports of rates, which no glob finds; name one as a session to read it all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +143,7 @@ def _expand(session: SessionConfig) -> list[_Place]:
         return [_Place(session.path, name, bool(session.name), session)]
     asked = Path(session.path).expanduser().absolute()
     is_glob = not asked.exists()
-    paths = sorted(map(Path, glob.glob(str(asked), recursive=True))) if is_glob else [asked]
+    paths = [p for p in sorted(map(Path, glob.glob(str(asked), recursive=True))) if not _is_result(p)] if is_glob else [asked]
     if not paths:
         what = "matches" if glob.has_magic(str(asked)) else "is at"
         raise MissingError(f"no recording {what} {session.path} (looked for {asked}): check [input] path")
@@ -149,6 +153,13 @@ def _expand(session: SessionConfig) -> list[_Place]:
         return [_Place(str(units[0]), session.name, True, session)]
     prefix = f"{session.name}_" if session.name else ""
     return [_Place(str(unit), prefix + name, False, session) for unit, name in zip(units, names, strict=True)]
+
+
+def _is_result(path: Path) -> bool:
+    """Whether it was written by a run: the outputs of one glob must not become its next inputs."""
+    if RESULT_NAME.fullmatch(path.name):
+        return True
+    return path.is_dir() and "blockwise" in group_attributes(path)
 
 
 def _units(file: Path) -> list[Path]:
