@@ -1,13 +1,18 @@
 """A commented configuration for a recording: what `blockwise init cascade RECORDING` prints."""
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from blockwise.config import InputConfig
-from tasks.cascade.registry import registry
+from blockwise.errors import InputError
+from blockwise.models import Suggestion
+from tasks.cascade.registry import suggest
 from tasks.spikes.recordings import Recording, find_recordings
 
 ASSUMED_RATE = 30.0
+NAMED = 20
+"""Most recordings of a set that the head of the configuration lists."""
 
 
 def template(source: str) -> str:
@@ -17,40 +22,60 @@ def template(source: str) -> str:
     ------
     MissingError, InputError : the recording cannot be read.
     """
-    from blockwise.errors import InputError
-
     try:
         recordings, assumed = find_recordings(InputConfig(path=source)), False
     except InputError as error:
         if "states no frame rate" not in str(error):
             raise
         recordings, assumed = find_recordings(InputConfig(path=source, frame_rate=ASSUMED_RATE)), True
-    return _text(source, recordings, assumed)
+    models = {r.frame_rate: model_for(r.frame_rate) for r in recordings}
+    same = len({m.name for m in models.values()}) == 1
+    parts = [_head(recordings), _input(source, recordings, assumed) if same else "", _model(models.values())]
+    return "\n".join([*filter(None, parts), _rest(source), *([] if same else _sessions(recordings, models))])
 
 
-def _text(source: str, recordings: tuple[Recording, ...], assumed: bool) -> str:
+def model_for(frame_rate: float) -> Suggestion:
+    """The model to suggest: one that is on this machine where one fits, else the published one that fits best."""
+    here = suggest(frame_rate=frame_rate, present=True)
+    return suggest(frame_rate=frame_rate) if here.warnings else here
+
+
+def _head(recordings: tuple[Recording, ...]) -> str:
+    shapes = [f"#   {r.name}: {r.shape[0]} neurons x {r.shape[1]} frames, {r.duration_s:.0f} s" for r in recordings[:NAMED]]
+    more = [f"#   and {len(recordings) - NAMED} more"] if len(recordings) > NAMED else []
+    lines = ["# Spike rates from calcium traces with Cascade, made for", *shapes, *more]
+    return "\n".join(
+        [*lines, "# Look at the plan first:  blockwise plan THIS_FILE      then:  blockwise run THIS_FILE", 'task = "cascade"\n']
+    )
+
+
+def _input(source: str, recordings: tuple[Recording, ...], assumed: bool) -> str:
     first = recordings[0]
-    suggestion = registry().suggest(frame_rate=first.frame_rate)
-    shapes = "\n".join(f"#   {r.name}: {r.shape[0]} neurons x {r.shape[1]} frames, {r.duration_s:.0f} s" for r in recordings[:20])
-    rate_note = "assumed: the file states none. CHECK IT" if assumed else "Hz, as the file states"
+    lines = ["[input]", f"path = {_text(source)}"]
+    if first.variable and len(recordings) == 1:
+        lines.append(f"variable = {_text(first.variable)}")
+    rates = sorted({r.frame_rate for r in recordings})
+    if len(rates) == 1:
+        note = "assumed: the file states none. CHECK IT" if assumed else "Hz, as the file states"
+        lines.append(f"frame_rate = {first.frame_rate:g}  # {note}")
+    else:
+        lines.append(f"# frame_rate: every file states its own, {rates[0]:g} to {rates[-1]:g} Hz")
+    return "\n".join([*lines, ""])
+
+
+def _model(models: Iterable[Suggestion]) -> str:
+    chosen = {m.name: m for m in models}
+    comments = [f"# {line}" for m in chosen.values() for line in (m.reason, *m.warnings)]
+    lines = [*comments, "# Others: blockwise models list. To fetch a published one: blockwise models get NAME"]
+    if len(chosen) > 1:
+        return "\n".join([*lines, "# Each session below names its own.", ""])
+    return "\n".join(["[model]", *lines, f"path = {_text(next(iter(chosen)))}", ""])
+
+
+def _rest(source: str) -> str:
     stem = Path(source.rstrip("/*")).stem.replace("*", "set") or "recording"
-    variable = f"variable = {json.dumps(first.variable)}\n" if first.variable and len(recordings) == 1 else ""
-    return f"""# Spike rates from calcium traces with Cascade, made for
-{shapes}
-# Look at the plan first:  blockwise plan THIS_FILE      then:  blockwise run THIS_FILE
-task = "cascade"
-
-[input]
-path = {json.dumps(source)}
-{variable}frame_rate = {first.frame_rate:g}  # {rate_note}
-
-[model]
-# {suggestion.reason}
-# Others: blockwise models list. To fetch a published one: blockwise models get NAME
-path = {json.dumps(suggestion.name)}
-
-[output]
-path = "{stem}_rates.zarr"
+    return f"""[output]
+path = {_text(f"{stem}_rates.zarr")}
 
 [options]
 threshold = 0      # negative rates become 0; 1: rates below a spike's too; false: as they are
@@ -59,3 +84,16 @@ discrete = false   # also infer discrete spikes
 [cluster]
 kind = "local"     # one worker per core where workers is not given
 """
+
+
+def _sessions(recordings: tuple[Recording, ...], models: dict[float, Suggestion]) -> Iterator[str]:
+    """One section per recording, for sets whose frame rates need several models."""
+    for r in recordings:
+        keys = {"path": r.path, "name": r.name, "variable": r.variable, "model": models[r.frame_rate].name}
+        text = [f"{k} = {_text(v)}" for k, v in keys.items() if v]
+        yield "\n".join(["[[input.sessions]]", *text, f"frame_rate = {r.frame_rate:g}", ""])
+
+
+def _text(value: str) -> str:
+    """A TOML string."""
+    return json.dumps(value, ensure_ascii=False)
