@@ -23,8 +23,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from blockwise.config import RunConfig
+from blockwise.config import LedgerConfig, RunConfig
 from blockwise.errors import MissingError, StorageError
+from blockwise.ledger.server_url import without_credentials
 from blockwise.status import Counts, HistoryPoint, Status
 from blockwise.storage.durable import check_writable, write_atomic
 
@@ -97,6 +98,9 @@ class RunFolder:
         return str(self.path / "ledger.sqlite")
 
     def save_config(self, config: RunConfig) -> None:
+        """Keep the configuration, without the credentials of a ledger's url."""
+        url = config.ledger.url and without_credentials(config.ledger.url)
+        config = config.model_copy(update={"ledger": LedgerConfig(url=url)})
         write_atomic(self.path / "config.json", config.model_dump_json(indent=1).encode())
         write_atomic(self.path / "config.toml", to_toml(config).encode())
 
@@ -114,8 +118,8 @@ class RunFolder:
 
     def note_start(self, **values: Any) -> None:
         """Append one line of provenance: versions, host, command, and what the caller adds."""
-        line = {"at_s": time.time(), "argv": sys.argv, "host": platform.node(), "python": platform.python_version(), "versions": versions()}
-        self._append("provenance.jsonl", {**line, **values})
+        where = {"host": platform.node(), "python": platform.python_version(), "versions": versions()}
+        self._append("provenance.jsonl", {"at_s": time.time(), "argv": list(map(_shown, sys.argv)), **where, **values})
 
     def starts(self) -> list[dict[str, Any]]:
         return _read_lines(self.path / "provenance.jsonl")
@@ -145,6 +149,12 @@ class RunFolder:
         if values:
             return Status.from_json(values)
         return Status(run=self.run, task="", folder=str(self.path), output="", state="planned", blocks=Counts(), stages=())
+
+
+def _shown(argument: str) -> str:
+    """A word of the command line without the credentials of a url in it."""
+    key, separator, value = argument.rpartition("=") if "=mongodb" in argument else ("", "", argument)
+    return key + separator + without_credentials(value)
 
 
 def versions() -> dict[str, str]:
