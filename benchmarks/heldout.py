@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from blockwise.config import RunConfig
-from blockwise.testing import run_in
+from blockwise.run import run_task
 from tasks.cascade.benchmark_task import CascadeBenchmark
 
 EXCITATORY = ("DS02", "DS06", "DS07", "DS10", "DS13", "DS15", "DS16", "DS17", "DS18", "DS19", "DS20", "DS21")
@@ -36,9 +36,11 @@ def heldout(ground_truth: Path, published: Path | None, folder: Path) -> dict[st
         output={"path": str(folder / "scores")},
         model={"path": None if published is None else str(published)},
         options=options,
+        cluster={"workers": 1, "threads": 1},
+        run={"folder": str(folder / "run"), "block_timeout_s": 4 * 3600.0},
     )
     before = _child_cpu_s()
-    outcome = run_in(folder / "run", CascadeBenchmark.from_config(config), workers=1, block_timeout_s=4 * 3600.0)
+    outcome = run_task(CascadeBenchmark.from_config(config), config)
     if outcome.exit_code:
         raise SystemExit(outcome.exit_code)
     scores = json.loads((folder / "scores" / "scores.json").read_text())["datasets"]

@@ -101,9 +101,10 @@ def _module(member: Member, config: TrainingConfig, network: NetworkFactory | No
 
 def model_rates(model: Any) -> Rates:
     """Rates of a model folder or published model, as `tasks.cascade.predict` gives them."""
-    from tasks.cascade import predict
+    from tasks.cascade import load_model, predict
 
-    return lambda trace: np.asarray(predict(trace.dff, model))
+    loaded = load_model(model)
+    return lambda trace: np.asarray(predict(trace.dff, loaded))
 
 
 def score_neurons(traces: Sequence[HeldOutTrace], rates: Sequence[npt.NDArray[np.floating]], sigma: float) -> list[Score]:
