@@ -81,8 +81,8 @@ def discrete_row(rates: npt.NDArray[Any], sigma: float, random: np.random.Random
         frames += [begin + place for place in search.spikes]
     approximation = np.full(len(rates), np.nan)
     approximation[there] = smoothed
-    offset = int(np.argmax(there)) - 1
-    return approximation, np.array(frames, np.int64) + offset
+    first = int(np.argmax(there)) if there.any() else 0
+    return approximation, np.array(frames, np.int64) + first - 1
 
 
 def active_stretches(rates: Vector, sigma: float) -> Iterator[tuple[int, int]]:
