@@ -36,7 +36,7 @@ def check_claim(path: str, run: str, *, begun: bool = False) -> None:
     Parameters
     ----------
     run : id of the run that wants it, "" for one whose folder is not there yet.
-    begun : the run's ledger may hold marks, so its output must be there: blocks marked in it would be missing in another.
+    begun : blocks are marked as done, so the run's output must be there: in another they would be missing.
 
     Raises
     ------

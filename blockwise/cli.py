@@ -176,7 +176,8 @@ def clean(
     if everything and not yes:
         typer.confirm(f"Delete {folder} and the output it made?", abort=True)
     cleaned = clean_run(folder, everything=everything)
-    typer.echo(f"{cleaned.leftovers} leftover files removed" + (", run folder and output deleted" if cleaned.folder else ""))
+    gone = [name for name, deleted in (("the output", cleaned.output), ("the run folder", cleaned.folder)) if deleted]
+    typer.echo(f"{cleaned.leftovers} leftover files removed" + (f", {' and '.join(gone)} deleted" if gone else ""))
 
 
 @app.command()

@@ -182,11 +182,11 @@ class Run:
         self.stages, self.driver = tuple(self.task.stages()), me
         prints = {(s.name, d.name): (s, d, fingerprint(s, i)) for s in self.stages for i, d in enumerate(s.domains())}
         adopted = self._check_fingerprints(prints.values(), adopt)
-        if path := self.task.output_path():
-            check_claim(path, self.folder.run, begun=any(self.ledger.fingerprint(s, d.digest) for (s, _), (_, d, _) in prints.items()))
         if retry_failed:
             self._forget_failures()
         self._open_accounts()
+        if path := self.task.output_path():
+            check_claim(path, self.folder.run, begun=any(books.done for books in self.accounts.values()))
         if not adopted and self.ledger.get("finished") == self._signature():
             return self._end("done")
         self.ledger.join(me)

@@ -7,6 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -29,9 +30,9 @@ class Called:
 
 
 def blockwise(*args: object) -> Called:
-    """Call the command with these arguments, as its console script does."""
+    """Call the command with these arguments, as its console script does; nobody answers questions."""
     out, err, code = io.StringIO(), io.StringIO(), 0
-    with redirect_stdout(out), redirect_stderr(err):
+    with redirect_stdout(out), redirect_stderr(err), patch("sys.stdin", io.StringIO()):
         try:
             main(lambda: app([str(a) for a in args], prog_name="blockwise"))
         except SystemExit as end:
@@ -61,3 +62,20 @@ def configuration(folder: Path, values: Mapping[str, Any], name: str = "run") ->
 def stamps(folder: Path) -> dict[Path, int]:
     """When every file below a folder was written last."""
     return {f: f.stat().st_mtime_ns for f in folder.rglob("*") if f.is_file()}
+
+
+def address_of(workers: Any) -> dict[str, Any]:
+    """`[cluster]` of a run on workers that are there already."""
+    return {"kind": "address", "address": workers.client.scheduler.address, "workers": 2, "device": "cpu"}
+
+
+def glob_run(folder: Path, workers: Any, names: str = "abc", **values: Any) -> Path:
+    """A model, recordings below `rec`, and the configuration of a run over all of them; not run yet."""
+    from tests.cascade.random_model import write_model
+
+    write_model(folder / "model")
+    (folder / "rec").mkdir()
+    for name in names:
+        np.save(folder / "rec" / f"{name}.npy", traces(seed=ord(name)))
+    about = {"input": {"path": str(folder / "rec" / "*.npy"), "frame_rate": 30.0}, "model": {"path": str(folder / "model")}}
+    return configuration(folder, {**about, "cluster": address_of(workers), **values})
