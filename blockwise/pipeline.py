@@ -23,7 +23,6 @@ from typing import Any
 from blockwise.failures import block_error
 from blockwise.grid import Block, Grid
 from blockwise.lease import Lease, Progress, Receipt
-from blockwise.storage.writes import checksum
 from blockwise.task import Task
 from blockwise.work import Entry, Flight, Work, receipt
 
@@ -49,7 +48,7 @@ class Pipeline:
 
     Parameters
     ----------
-    alive : asked before each block; False stops taking new ones (the worker left the cluster).
+    alive : asked before each item; False stops taking new ones (the worker left the cluster).
     tell : takes progress messages, from any thread.
     overdue : ends the process; gets the block that is older than the timeout in one step, None where it is one of several.
     block_timeout_s : age of a block in one step at which the process ends itself.
@@ -173,7 +172,7 @@ class Pipeline:
             self._solo = self._solo and self._in_process > 0
             over = not work.left and not work.open_blocks
             self._gate.notify_all()
-        self._report(work)
+        self._report(work, now=over)  # at the end too: should the receipt be lost with the worker, its blocks are booked
         if over:
             work.finished.set()
 
@@ -188,12 +187,13 @@ class Pipeline:
             entries: list[Entry] = []
             began = time.perf_counter()
             for i, block in enumerate(blocks):
-                if self._stopping:
-                    self._settle(work, len(blocks) - i, tuple(b.id for b in blocks[i:]))
-                    break
                 self._read(name, work, block, entries)
-                if time.perf_counter() - began > ITEM_S and len(entries) >= self.task.batch_size:
-                    entries, began = self._pass(self._to_compute, work, entries), time.perf_counter()
+                if time.perf_counter() - began > ITEM_S:
+                    if self._stopping:
+                        self._settle(work, len(blocks) - i - 1, tuple(b.id for b in blocks[i + 1 :]))
+                        break
+                    if len(entries) >= self.task.batch_size:
+                        entries, began = self._pass(self._to_compute, work, entries), time.perf_counter()
             self._pass(self._to_compute, work, entries)
         self._to_compute.put(None)
 
@@ -225,14 +225,15 @@ class Pipeline:
     def _compute_loop(self, name: str) -> None:
         for work, entries in _items(self._to_compute, READERS):
             kept: list[Entry] = []
-            before, began = self.compute_s, time.perf_counter()
+            before, began, stopping = self.compute_s, time.perf_counter(), self._stopping
             for batch in _batches(entries, self.task.batch_size):
-                if self._stopping:
+                if stopping:
                     self._settle(work, len(batch), tuple(e.block.id for e in batch))
                     continue
                 kept += self._compute(name, work, batch)
                 if time.perf_counter() - began > ITEM_S:
                     kept, began = self._pass(self._to_write, work, kept), time.perf_counter()
+                    stopping = self._stopping
             self._pass(self._to_write, work, kept)
             self._block_s = max((self.compute_s - before) / len(entries), max(e.read_s for e in entries), self._block_s / 2)
         self._to_write.put(None)
@@ -277,8 +278,7 @@ class Pipeline:
         try:
             writes = self.task.write(entry.block, entry.data)
             entry.data = None
-            arrays, futures = [w.data for w in writes], [w.future for w in writes if w.future is not None]
-            flight = Flight(work, entry, futures, checksum(arrays), sum(a.nbytes for a in arrays), began)
+            flight = Flight.of(work, entry, writes, began) if writes else Flight(work, entry, (), 0, 0, began)
             self._count_writes(flight, 1)
             self._flights.append(flight)
         except BaseException as error:

@@ -10,7 +10,7 @@ import numpy as np
 
 from blockwise.grid import Block
 from blockwise.lease import BlockError, Lease, Progress, Receipt
-from blockwise.storage.writes import Durable
+from blockwise.storage.writes import Durable, Write, checksum
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +64,13 @@ class Flight:
     crc: int
     nbytes: int
     begun_s: float
+
+    @classmethod
+    def of(cls, work: Work, entry: Entry, writes: Sequence[Write], begun_s: float) -> "Flight":
+        """The writes of one block, with the checksum of what they store."""
+        arrays = [w.data for w in writes]
+        futures = [w.future for w in writes if w.future is not None]
+        return cls(work, entry, futures, checksum(arrays), sum(a.nbytes for a in arrays), begun_s)
 
     @property
     def landed(self) -> bool:
