@@ -48,7 +48,7 @@ class Pipeline:
 
     Parameters
     ----------
-    alive : asked before each item; False stops taking new ones (the worker left the cluster).
+    alive : asked before each block; False stops taking new ones (the worker left the cluster).
     tell : takes progress messages, from any thread.
     overdue : ends the process; gets the block that is older than the timeout in one step, None where it is one of several.
     block_timeout_s : age of a block in one step at which the process ends itself.
@@ -225,15 +225,14 @@ class Pipeline:
     def _compute_loop(self, name: str) -> None:
         for work, entries in _items(self._to_compute, READERS):
             kept: list[Entry] = []
-            before, began, stopping = self.compute_s, time.perf_counter(), self._stopping
+            before, began = self.compute_s, time.perf_counter()
             for batch in _batches(entries, self.task.batch_size):
-                if stopping:
+                if self._stopping:
                     self._settle(work, len(batch), tuple(e.block.id for e in batch))
                     continue
                 kept += self._compute(name, work, batch)
                 if time.perf_counter() - began > ITEM_S:
                     kept, began = self._pass(self._to_write, work, kept), time.perf_counter()
-                    stopping = self._stopping
             self._pass(self._to_write, work, kept)
             self._block_s = max((self.compute_s - before) / len(entries), max(e.read_s for e in entries), self._block_s / 2)
         self._to_write.put(None)
