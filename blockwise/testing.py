@@ -59,6 +59,9 @@ class MapTask(Task):
     def open(self) -> None:
         self.arrays = [OutputArray.open(self.path, d.name) for d in self._domains]
 
+    def open_pilot(self) -> None:
+        """Nothing: a pilot reads no input here and writes no output."""
+
     def read(self, block: Block) -> Block:
         return block
 
