@@ -23,7 +23,7 @@ def train(
 def benchmark(
     model: Annotated[str, typer.Option(help="Model folder or name: gives rate, smoothing and network, and is scored on the same traces.")],
     ground_truth: Annotated[Path, typer.Option(help="Folder of ground-truth datasets.")],
-    out: Annotated[Path, typer.Option(help="Folder for scores.json, scores.csv and the run.")],
+    out: Annotated[Path, typer.Option(help="Folder for scores.json and scores.csv; the run is kept beside it, in OUT.run.")],
     level: Annotated[int, typer.Option(help="Noise level to train and test at.")] = 2,
     datasets: Annotated[str | None, typer.Option(help="Comma-separated, to train on and hold out; all where not given.")] = None,
     held_out: Annotated[
@@ -50,7 +50,7 @@ def benchmark(
         "output": {"path": str(out)},
         "options": options,
         "cluster": {"workers": workers},
-        "run": {"folder": str(out / "run")},
+        "run": {"folder": f"{out}.run"},
     }
     with closing(subscriber_for(sys.stderr)) as show:
         outcome = run(validated(RunConfig, values), subscribers=[show])

@@ -10,6 +10,7 @@ Each block writes one `.safetensors` file (model_folder.py). `finish` adds the K
 import hashlib
 import importlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -219,12 +220,19 @@ class CascadeTraining(Task):
         return [Picture("Ground truth", buffer.getvalue(), "dF/F of some neurons, their spikes as ticks.")]
 
     def describe(self) -> Mapping[str, object]:
+        """What is trained on what; files that cannot be read are named under `warnings`."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            neurons = load_ground_truth(self.folder, self.datasets, legacy=self.options.legacy)
+        own = np.array([t.noise_level for n in neurons for t in n.trials])
         return {
             "model": str(self.model_folder),
             "datasets": list(self.datasets),
             "noise levels": list(self.levels),
+            "trials per level": {level: f"{np.count_nonzero(own <= level)} of {own.size} quiet enough" for level in self.levels},
             "members": self.options.ensemble_size,
             "windows per member": self.options.epoch_windows * self.options.nr_of_epochs,
+            "warnings": [str(w.message) for w in caught],
         }
 
 

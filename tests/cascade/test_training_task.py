@@ -115,6 +115,14 @@ def test_a_network_of_ones_own_has_no_keras_files(ground_truth, tmp_path):
     assert len(read_losses(path)) == QUICK["nr_of_epochs"]
 
 
+def test_the_plan_names_what_cannot_be_read(tmp_path):
+    make_ground_truth(tmp_path / "gt", 1)
+    (tmp_path / "gt" / "DS90-simulated" / "torn.npz").write_bytes(b"PK")
+    task = CascadeTraining.from_config(configured(tmp_path / "gt", tmp_path / "m"))
+    (warning,) = task.describe()["warnings"]
+    assert "DS90-simulated/torn.npz" in warning
+
+
 def test_another_model_in_the_output_folder_is_refused_with_both_values(ground_truth, tmp_path):
     CascadeTraining.from_config(configured(ground_truth, tmp_path / "m")).prepare()
     CascadeTraining.from_config(configured(ground_truth, tmp_path / "m"))
@@ -158,7 +166,8 @@ def test_the_template_is_a_configuration_that_lists_the_datasets(ground_truth):
 
 def test_plan_and_report_have_something_to_show(ground_truth, tmp_path):
     task = CascadeTraining.from_config(configured(ground_truth, tmp_path / "m"))
-    assert task.describe()["noise levels"] == [2, 3]
+    shown = task.describe()
+    assert (shown["trials per level"], shown["warnings"]) == ({2: "6 of 6 quiet enough", 3: "6 of 6 quiet enough"}, [])
     assert all(v > 0 for v in task.memory().values())
     (picture,) = task.pictures()
     assert picture.png.startswith(b"\x89PNG")
