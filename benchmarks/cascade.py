@@ -35,11 +35,10 @@ HOUR = 108_000
 Traces = npt.NDArray[np.float32]
 
 MEMORY = """
-import resource, sys
+import sys
 import numpy as np, scipy.ndimage, yaml, torch
-from benchmarks.cascade import calcium
+from benchmarks.cascade import calcium, peak_rss_mb as peak
 from tasks.cascade.inference import predict
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 torch.set_num_threads(1)
 traces = calcium(int(sys.argv[2]), 10_000)
 output = np.ones_like(traces)
@@ -141,6 +140,12 @@ def memory(model: Path, neurons: int) -> float:
     """MB of one `predict`, in a process of its own."""
     command = [sys.executable, "-c", MEMORY, str(model), str(neurons)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def peak_rss_mb() -> float:
+    """The largest resident memory of this process; not `ru_maxrss`, which starts at that of the process it was forked from."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def run_cost(model: Path, scratch: Path) -> float:

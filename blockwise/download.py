@@ -16,7 +16,8 @@ from blockwise.storage.durable import make_folders
 
 ATTEMPTS = 4
 TIMEOUT_S = 30.0
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 14
+"""Written at a time; of a chunk that was cut nothing is kept."""
 
 
 def download(url: str, target: str | Path, *, sha256: str | None = None) -> Path:

@@ -207,12 +207,13 @@ def test_naming_the_package_imports_no_torch():
         cascade.preduct  # noqa: B018
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory of a process is read from /proc")
 def test_memory_does_not_grow_with_the_traces(folder):
     code = f"""
-import numpy as np, resource
+import numpy as np
 from tasks.cascade import predict
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-traces = np.random.default_rng(0).normal(0, .1, (200, 10000)).astype("f4")
+def peak(): return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
+traces = np.random.default_rng(0).normal(0, .1, (300, 10000)).astype("f4")
 predict(traces[:10], {str(folder)!r}, device="cpu")
 output = np.ones_like(traces)
 before = peak()
@@ -221,4 +222,4 @@ predict(traces, {str(folder)!r}, device="cpu")
 print(peak() - before)
 """
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert float(run.stdout) < 20
+    assert float(run.stdout) < 20  # ten times the rows of a tile, whose windows would take 700 MB
