@@ -33,7 +33,7 @@ from tasks.spikes.ground_truth import Neuron, dataset_folders, list_ground_truth
 
 TEMPLATE = """# A Cascade model trained on this ground truth:
 {rows}
-# Look at the plan first:  blockwise plan THIS_FILE      then:  blockwise train THIS_FILE
+# Look at the plan first:  blockwise plan --pilot 0 THIS_FILE      then:  blockwise train THIS_FILE   (a minute or so per member)
 task = "cascade-training"
 
 [input]
