@@ -96,7 +96,8 @@ def draw_pieces(
         part = min(1.0, share * min(1.0, most_windows / total))
         for trial, target in zip(clean.trials, clean.targets, strict=True):
             copies = int(trial.copies * part + random.uniform())
-            for trace in noisy_copies(trial, copies, random).T:
+            for _ in range(copies):
+                trace = noisy_copies(trial, 1, random)[:, 0]
                 cut = _cut(trace, target, window, before, windows_per_piece, int(random.randint(windows_per_piece)))
                 inputs.append(cut[0])
                 targets.append(cut[1])

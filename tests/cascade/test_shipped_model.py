@@ -38,7 +38,7 @@ def test_the_card_names_every_dataset_it_was_trained_on():
 
 @pytest.mark.parametrize(("noise_level", "bar"), [(1.5, 0.65), (3.0, 0.52), (6.0, 0.33)])
 def test_it_finds_simulated_spikes(noise_level, bar):
-    dff, spikes = simulate_session(20, 6_000, 30.0, noise_level=noise_level, seed=7)
+    dff, spikes = simulate_session(12, 4_000, 30.0, noise_level=noise_level, seed=7)
     rates = predict(dff, FOLDER, frame_rate=30.0)
     truth = [smooth_counts(row.astype(float), 0.05, 30.0, causal=True) for row in spikes]
     assert np.median([correlation(t, r) for t, r in zip(truth, rates, strict=True)]) > bar
