@@ -101,6 +101,8 @@ def draw_pieces(
                 cut = _cut(trace, target, window, before, windows_per_piece, int(random.randint(windows_per_piece)))
                 inputs.append(cut[0])
                 targets.append(cut[1])
+    if not inputs:
+        raise ConfigError(f"epoch_windows {most_windows} came to no copy of any trial out of {total:.0f} windows: raise it")
     return Pieces(np.concatenate(inputs), np.concatenate(targets))
 
 

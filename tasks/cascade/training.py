@@ -72,6 +72,7 @@ class Member:
 
     weights : arrays by name, float32: `conv1.kernel` (31, 1, 30), `conv1.bias`, ... `output.bias` in Keras' shapes and order for the
     default network, the module's own state otherwise. losses : mean squared error per epoch, (spikes per frame)^2.
+    windows : how many it was trained on, summed over the epochs.
     """
 
     weights: Mapping[str, npt.NDArray[np.float32]]
@@ -128,29 +129,33 @@ def fit(
     network: NetworkFactory | None = None,
     progress: Callable[[int, float], None] | None = None,
 ) -> Member:
-    """Train on sets that are resampled already; the rest as `train_member`."""
+    """Train on sets that are resampled already; the rest as `train_member`.
+
+    torch's own generator is seeded for the time, and put back, so that a user's network may draw from it and still repeat.
+    """
     import torch
 
-    generator = torch.Generator().manual_seed(seed)
-    random = np.random.RandomState(seed % 2**32)
-    module = (network or cascade_network)(config, generator)
-    _check(module, config)
-    descent = _Descent(module, config)
-    losses: list[float] = []
-    windows = 0
-    for epoch in range(config.nr_of_epochs):
-        pieces = draw_pieces(
-            sets,
-            window=config.windowsize,
-            before=config.before,
-            windows_per_piece=config.windows_per_piece,
-            most_windows=config.epoch_windows,
-            random=random,
-        )
-        windows += pieces.windows
-        losses.append(descent.epoch(pieces, random, epoch))
-        if progress is not None:
-            progress(epoch, losses[-1])
+    random = np.random.RandomState(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = (network or cascade_network)(config, torch.Generator().manual_seed(seed))
+        _check(module, config)
+        descent = _Descent(module, config)
+        losses: list[float] = []
+        windows = 0
+        for epoch in range(config.nr_of_epochs):
+            pieces = draw_pieces(
+                sets,
+                window=config.windowsize,
+                before=config.before,
+                windows_per_piece=config.windows_per_piece,
+                most_windows=config.epoch_windows,
+                random=random,
+            )
+            windows += pieces.windows
+            losses.append(descent.epoch(pieces, random, epoch))
+            if progress is not None:
+                progress(epoch, losses[-1])
     return Member(weights_of(module), tuple(losses), windows)
 
 

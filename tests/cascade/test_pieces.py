@@ -55,6 +55,11 @@ def test_nothing_left_to_train_on_is_an_error():
         clean_sets([neuron(noise_level=5.0)], noise_level=2, **SETTINGS)
 
 
+def test_an_epoch_without_any_copy_is_an_error():
+    with pytest.raises(ConfigError, match="epoch_windows 1 came to no copy"):
+        drawn([neuron()], most_windows=1)
+
+
 def test_a_piece_holds_at_least_one_window():
     with pytest.raises(ConfigError, match="windows_per_piece 0"):
         drawn([neuron()], windows_per_piece=0)

@@ -73,6 +73,16 @@ def test_the_network_can_be_replaced():
     assert np.nanmax(rates) > 0
 
 
+def test_a_network_that_draws_its_own_start_repeats_too():
+    def network(config, generator):
+        return Linear(config.windowsize)
+
+    state = torch.random.get_rng_state()
+    first, again = (train_member(neurons(1), SMALL, noise_level=2, member=0, network=network) for _ in range(2))
+    assert np.array_equal(first.weights["filter.weight"], again.weights["filter.weight"])
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
 def test_a_network_of_the_wrong_output_is_refused_before_training():
     with pytest.raises(ModelError, match=r"answers \(2, 191\) with \(2, 127\), expected \(2, 128\)"):
         fit([], SMALL, seed=0, network=lambda config, generator: Linear(config.windowsize + 1))
