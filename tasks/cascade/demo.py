@@ -120,7 +120,10 @@ def _print_results(folder: Path, spikes: dict[str, npt.NDArray[np.uint8]], took_
             f"noise {session.noise_level:g}: median correlation with the true spikes {found:.2f}"
         )
     hours = sum(s.neuron_hours for s in SESSIONS)
-    typer.echo(f"{hours:.1f} neuron-hours in {took_s:.1f} s, {hours / took_s:.2f} neuron-hours/s, start of the workers included")
+    if addresses:
+        typer.echo(f"{hours:.1f} neuron-hours in {took_s:.1f} s, {hours / took_s:.2f} neuron-hours/s, start of the workers included")
+    else:
+        typer.echo(f"{hours:.1f} neuron-hours, all done before: delete {folder} to see it run again")
     for what, where in zip(("Dask dashboard (while it ran)", "live page (while it ran)"), addresses, strict=False):
         typer.echo(f"{what}: {where}")
     typer.echo(f"run folder: {folder / 'run.run'}\nreport: {page}\npicture: {folder / 'demo.png'}\nrates: {folder / 'run.zarr'}")
