@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from importlib.metadata import EntryPoint, entry_points
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,14 +103,17 @@ def _show_end(outcome: "Outcome", json_: bool) -> None:
 def plan(
     config: Config,
     set_: Set = None,
-    pilot: Annotated[int, typer.Option(help="Blocks to compute for the estimate of time; 0: none.")] = 20,
+    pilot: Annotated[
+        int | None,
+        typer.Option(help="Blocks to compute for the estimate of time; by default up to 20, for at most a minute.", show_default=False),
+    ] = None,
     json_: Json = False,
 ) -> None:
     """Show blocks, bytes, memory, time and alignment of a run, without writing anything."""
     from blockwise.monitor.plan_text import plan_text
     from blockwise.run import plan as plan_config
 
-    found = plan_config(_configured(config, set_), pilot_blocks=pilot)
+    found = plan_config(_configured(config, set_), pilot_blocks=20 if pilot is None else pilot, pilot_s=60 if pilot is None else inf)
     if json_:
         _echo_json(found.to_json())
     else:

@@ -8,14 +8,14 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
 
 from blockwise.cluster.settings import thread_environment
 from blockwise.errors import AlignmentError, PlanRefused
-from blockwise.grid import Grid
+from blockwise.grid import Block, Grid
 from blockwise.storage import free_bytes
 from blockwise.task import OutputLayout, Task
 
@@ -76,7 +76,7 @@ class Plan:
             raise PlanRefused("the plan is refused:\n" + "\n".join(f"  {r}" for r in self.refusals))
 
 
-def make_plan(task: Task, *, workers: int, memory_bytes: int, threads: int = 1, pilot_blocks: int = 0) -> Plan:
+def make_plan(task: Task, *, workers: int, memory_bytes: int, threads: int = 1, pilot_blocks: int = 0, pilot_s: float = inf) -> Plan:
     """Plan a run of `task` on `workers` local workers that share `memory_bytes`."""
     stages = tuple(_stage_plan(s, s is task) for s in task.stages())
     worker_bytes = WORKER_BASE_BYTES + max(sum(s.memory.values()) for s in stages)
@@ -98,7 +98,7 @@ def make_plan(task: Task, *, workers: int, memory_bytes: int, threads: int = 1, 
         )
     details = dict(task.describe())
     warnings += [str(w) for w in _listed(details.pop("warnings", ()))]
-    pilot = run_pilot(task, pilot_blocks, workers, threads=threads) if pilot_blocks else None
+    pilot = run_pilot(task, pilot_blocks, workers, threads=threads, budget_s=pilot_s) if pilot_blocks else None
     return Plan(
         task=task.name,
         stages=stages,
@@ -158,26 +158,35 @@ def check_alignment(task: Task) -> None:
         raise AlignmentError("\n".join(found))
 
 
-def run_pilot(task: Task, blocks: int, workers: int, *, threads: int = 1, device: str = "cpu") -> Pilot:
-    """Compute a few blocks of the main stage, spread evenly, on as many threads as a worker has, and throw the results away."""
+def run_pilot(task: Task, blocks: int, workers: int, *, threads: int = 1, device: str = "cpu", budget_s: float = inf) -> Pilot:
+    """Compute a few blocks of the main stage, spread evenly, on as many threads as a worker has, and throw the results away.
+
+    After `budget_s` no further block is begun. What the first block loads is no block's time, unless it is the only one.
+    """
     grid = Grid(task.domains(), task.spec())
     ids = np.unique(np.linspace(0, len(grid) - 1, min(blocks, len(grid))).astype(np.int64))
     os.environ.update(thread_environment(threads))
-    task.open_pilot()
     began = time.perf_counter()
+    task.open_pilot()
     state = task.setup(device)
-    task.compute(task.pilot_inputs(grid.block(int(ids[0]))), state)  # what the first block loads is no block's time
+    times = [_pilot_times(task, grid.block(int(ids[0])), state)]
     setup_s = time.perf_counter() - began
-    read, compute = [], []
     for block in grid.blocks(ids):
-        began = time.perf_counter()
-        inputs = task.pilot_inputs(block)
-        middle = time.perf_counter()
-        task.compute(inputs, state)
-        read.append(middle - began)
-        compute.append(time.perf_counter() - middle)
-    read_s, compute_s = float(np.mean(read)), float(np.mean(compute))
-    return Pilot(len(ids), read_s, compute_s, setup_s, max(read_s, compute_s) * -(-len(grid) // workers) + setup_s)
+        if time.perf_counter() - began > budget_s:
+            break
+        times.append(_pilot_times(task, block, state))
+    read_s, compute_s = np.mean(times[1:] or times, axis=0).tolist()
+    count = max(1, len(times) - 1)
+    return Pilot(count, read_s, compute_s, setup_s, max(read_s, compute_s) * -(-len(grid) // workers) + setup_s)
+
+
+def _pilot_times(task: Task, block: Block, state: Any) -> tuple[float, float]:
+    """Seconds to read and to compute one block."""
+    began = time.perf_counter()
+    inputs = task.pilot_inputs(block)
+    middle = time.perf_counter()
+    task.compute(inputs, state)
+    return middle - began, time.perf_counter() - middle
 
 
 def _size(nbytes: float) -> str:

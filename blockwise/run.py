@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -90,16 +91,17 @@ def workers_of(config: RunConfig) -> int:
     return config.cluster.workers or max(1, int(CPU_COUNT))
 
 
-def plan(config: RunConfig, *, pilot_blocks: int = 20) -> Plan:
-    """Plan a run without writing anything."""
-    return plan_of(load_task(config), config, pilot_blocks=pilot_blocks)
+def plan(config: RunConfig, *, pilot_blocks: int = 20, pilot_s: float = inf) -> Plan:
+    """Plan a run without writing anything; after `pilot_s` seconds no further pilot block is begun."""
+    return plan_of(load_task(config), config, pilot_blocks=pilot_blocks, pilot_s=pilot_s)
 
 
-def plan_of(task: Task, config: RunConfig, *, pilot_blocks: int = 0) -> Plan:
+def plan_of(task: Task, config: RunConfig, *, pilot_blocks: int = 0, pilot_s: float = inf) -> Plan:
     """Plan a run of a task that is already made; its refusals include places that cannot be written or belong to another run."""
     workers = workers_of(config)
     threads = threads_per_worker(config.cluster, workers)
-    made = make_plan(task, workers=workers, memory_bytes=psutil.virtual_memory().total, threads=threads, pilot_blocks=pilot_blocks)
+    memory = psutil.virtual_memory().total
+    made = make_plan(task, workers=workers, memory_bytes=memory, threads=threads, pilot_blocks=pilot_blocks, pilot_s=pilot_s)
     return replace(made, refusals=(*made.refusals, *_refused_places(task, config)))
 
 
