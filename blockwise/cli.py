@@ -105,7 +105,7 @@ def plan(
     set_: Set = None,
     pilot: Annotated[
         int | None,
-        typer.Option(help="Blocks to compute for the estimate of time; by default up to 20, for at most a minute.", show_default=False),
+        typer.Option(help="Blocks to compute for the estimate of time; by default 20 in a minute.", show_default=False),
     ] = None,
     json_: Json = False,
 ) -> None:
