@@ -61,12 +61,24 @@ class RunFolder:
         StorageError : it cannot be made or written.
         """
         folder = cls(Path(path))
-        check_writable(str(folder.path))
+        folder.check_place()
         folder.path.mkdir(parents=True, exist_ok=True)
         if not (folder.path / "run.json").exists():
             made = {"run": time.strftime("%Y%m%d-%H%M%S-") + uuid.uuid4().hex[:6], "made_s": time.time()}
             write_atomic(folder.path / "run.json", json.dumps(made).encode())
         return folder
+
+    def check_place(self) -> None:
+        """Refuse a place where the folder, its missing parents included, could not be made.
+
+        Raises
+        ------
+        StorageError
+        """
+        topmost = self.path.absolute()
+        while not topmost.parent.exists():
+            topmost = topmost.parent
+        check_writable(topmost)
 
     @classmethod
     def find(cls, path: str | Path) -> "RunFolder":

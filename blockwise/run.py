@@ -110,7 +110,7 @@ def _refused_places(task: Task, config: RunConfig) -> Iterator[str]:
     folder, path = config.run.folder, task.output_path()
     try:
         if folder is not None:
-            check_writable(folder)
+            RunFolder(Path(folder)).check_place()
         if path is not None:
             check_writable(path)
             check_claim(path, RunFolder(Path(folder)).run if folder is not None else "")
