@@ -203,6 +203,20 @@ def test_a_session_whose_file_is_damaged_costs_the_others_nothing(tmp_path, work
     assert (tmp_path / "predictions_b.npy").exists()
 
 
+def test_an_export_that_cannot_be_written_leaves_a_run_that_goes_on(tmp_path, workers):  # noqa: F811
+    file = glob_run(tmp_path, workers, "a")
+    (tmp_path / "predictions_a.npy").mkdir()
+    called = blockwise("run", file, "--quiet")
+    assert called.code == 2
+    assert f"cannot write {tmp_path / 'predictions_a.npy'}" in called.err
+    found = status(file.with_suffix(".run"))
+    assert (found.state, found.blocks.done, found.blocks.executed) == ("interrupted", 6, 6)
+    assert "StorageError" in found.message
+    (tmp_path / "predictions_a.npy").rmdir()
+    assert blockwise("run", file, "--json").json["blocks"]["executed"] == 6
+    assert np.load(tmp_path / "predictions_a.npy").shape == (6, 1500)
+
+
 def test_the_report_needs_nothing_else_and_shows_pictures(ran):
     told = blockwise("report", ran.with_suffix(".run"))
     page = Path(told.out.strip()).read_text()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from blockwise.config import RunConfig
-from blockwise.errors import ConfigError
+from blockwise.errors import ConfigError, DependencyError
 from blockwise.geometry import Domain
 from blockwise.task import TaskOptions
 from tasks.cascade.inference import Inference
@@ -82,10 +83,12 @@ class Job:
 
         Raises
         ------
-        ConfigError, InputError, MissingError, ModelError
+        ConfigError, DependencyError, InputError, MissingError, ModelError
         """
         options = config.options_as(CascadeOptions)
         _check_blocks(config)
+        if options.engine == "tensorflow" and find_spec("tensorflow") is None:
+            raise DependencyError("[options] engine = \"tensorflow\" needs TensorFlow: pip install 'blockwise[tensorflow]'")
         if config.output.path is None:
             raise ConfigError("[output] path is not set: it names the zarr group that the rates go into")
         recordings = find_recordings(config.input, config.model.path, correction=options.correction)
@@ -137,7 +140,8 @@ def _quality(recording: Recording, model: Model, options: CascadeOptions) -> Qua
             return check_recording(recording, traces, tuple(model.levels))
         from tasks.spikes.quality import assess
 
-        return assess(traces, name=recording.name, frame_rate=recording.frame_rate, levels=tuple(model.levels))
+        about = {"name": recording.name, "frame_rate": recording.frame_rate, "remarks": recording.warnings}
+        return assess(traces, levels=tuple(model.levels), **about)
 
 
 AUTO_SHAPE: tuple[int, int] = (32, 8_192)

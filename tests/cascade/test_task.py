@@ -1,5 +1,6 @@
 """Cascade on blocks equals Cascade on arrays (G7), whatever the blocks; and what a run leaves beside its rates."""
 
+import sys
 import warnings
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import zarr
 from scipy.io import loadmat
 
 from blockwise.config import RunConfig, load_config, validated, with_places
-from blockwise.errors import BlockwiseError, ConfigError, MissingError
+from blockwise.errors import BlockwiseError, ConfigError, DependencyError, MissingError
 from blockwise.run import load_task, plan
 from blockwise.testing import run_serially
 from tasks import cascade
@@ -232,6 +233,18 @@ def test_what_cannot_be_run_is_refused_with_words(scene, tmp_path, monkeypatch, 
         plan(config, pilot_blocks=0).check()
     assert issubclass(caught.type, BlockwiseError)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_engine_that_is_not_installed_is_refused_before_blocks_fail(scene, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # what Python itself keeps of a module that must not be found
+    with pytest.raises(DependencyError, match=r"pip install 'blockwise\[tensorflow\]'"):
+        task_of(scene, tmp_path / "out", engine="tensorflow")
+
+
+def test_percent_is_taken_where_the_check_is_off(scene, tmp_path):
+    np.save(tmp_path / "p.npy", 100 * traces())
+    session = {"path": str(tmp_path / "p.npy"), "frame_rate": 30.0, "model": str(scene / "m30")}
+    assert task_of(scene, tmp_path / "out", sessions=[session], check_percent=False).job.qualities[0].percent
 
 
 def test_a_glob_leaves_out_what_runs_wrote(scene, tmp_path):
