@@ -28,6 +28,15 @@ NOISE, RATES, APPROXIMATION, COUNTS = "noise_levels", "spike_rates", "discrete_a
 Array = npt.NDArray[Any]
 
 
+CONTEXT_STEP = 32
+"""Contexts beyond a window's half are multiples of this, so that a session whose model looks a little further leaves the grid of the
+others as it is."""
+
+
+def _rounded(context: int) -> int:
+    return context if context <= CONTEXT_STEP else -(-context // CONTEXT_STEP) * CONTEXT_STEP
+
+
 class CascadeStage(Task):
     """What the stages share: the job, the output, one domain per session."""
 
@@ -139,7 +148,7 @@ class Cascade(CascadeStage):
 
     def spec(self) -> GridSpec:
         contexts = [i.context for i in self._inferences() if not i.whole_rows]
-        before, after = (max(c[k] for c in contexts) if contexts else 0 for k in (0, 1))
+        before, after = (_rounded(max(c[k] for c in contexts)) if contexts else 0 for k in (0, 1))
         return GridSpec((self.job.rows, self.job.frames), ((0, 0), (before, after)), "shrink")
 
     def _inferences(self) -> list[Inference]:

@@ -107,6 +107,14 @@ def test_a_threshold_over_whole_rows_takes_blocks_of_whole_rows(scene, tmp_path)
     assert task.outputs()[0].unit == (3, 700)
 
 
+def test_a_session_of_another_model_leaves_the_grid_of_the_others(scene, tmp_path):
+    write_model(tmp_path / "slow", sampling_rate=7.5, smoothing=0.2)
+    other = {**ragged(scene)[1], "model": str(tmp_path / "slow")}
+    specs = [task_of(scene, tmp_path / "out", sessions=s, threshold=1).spec() for s in (ragged(scene)[:1], [ragged(scene)[0], other])]
+    assert specs[0] == specs[1]
+    assert specs[0].context == ((0, 0), (64, 32))
+
+
 @pytest.fixture(scope="module")
 def discrete(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Output of a serial run with discrete spikes."""
