@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from blockwise.cluster.settings import thread_environment
 from blockwise.errors import AlignmentError, PlanRefused
 from blockwise.grid import Block, Grid
 from blockwise.storage import free_bytes
 from blockwise.task import OutputLayout, Task
+from blockwise.threads import thread_environment
 
 VERSION = 1
 WORKER_BASE_BYTES: int = 450 << 20

@@ -24,7 +24,6 @@ import psutil
 from blockwise.books import Books
 from blockwise.claim import check_claim, claim_output
 from blockwise.cluster import open_cluster
-from blockwise.cluster.settings import threads_per_worker
 from blockwise.config import RunConfig
 from blockwise.driver import Control, StageDriver
 from blockwise.errors import BlockwiseError, ConfigError
@@ -34,15 +33,16 @@ from blockwise.folder import RunFolder
 from blockwise.geometry import Domain
 from blockwise.grid import Grid, Ids
 from blockwise.heartbeat import Heartbeat, drop_dead, refuse_second, this_driver
+from blockwise.history import HistoryRecorder
+from blockwise.jsonlines import JsonLines
 from blockwise.ledger import Driver, Ledger, open_ledger
 from blockwise.ledger.contract import Booking
-from blockwise.monitor.jsonlines import JsonLines
-from blockwise.monitor.recorder import HistoryRecorder
 from blockwise.plan import Plan, make_plan
 from blockwise.snapshot import Rates, snapshot
 from blockwise.status import Status
 from blockwise.storage import check_writable
 from blockwise.task import Task, TaskOptions
+from blockwise.threads import threads_per_worker
 from blockwise.worker import StageSpec
 
 EXIT_CODES: dict[State, int] = {"done": 0, "failed": 1, "interrupted": 3}

@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
     "_version errors events geometry grid",
-    "config",
+    "config threads",
     "storage",
     "task",
     "fingerprint plan",
     "ledger",
-    "status folder heartbeat",
+    "status folder heartbeat history jsonlines",
     "failures lease pipeline work worker",
     "cluster",
     "leasing books driver",
@@ -41,10 +41,6 @@ ROOMS = (
 """The rooms of `blockwise` in the order of the design: a module imports its own line and what stands above it, nothing below."""
 
 FROM_BELOW = {
-    ("plan", "blockwise.cluster.settings"): "how many threads a worker gets decides the time and memory a plan shows",
-    ("cluster", "blockwise.monitor.page"): "the page is a module that the scheduler is told to load, by its name",
-    ("run", "blockwise.monitor.jsonlines"): "every run keeps a log",
-    ("run", "blockwise.monitor.recorder"): "every run keeps the figures that its report draws",
     ("upkeep", "blockwise.monitor.report"): "`report` imports its writer when called",
 }
 """Imports that go down on purpose, each with its reason."""

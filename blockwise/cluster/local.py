@@ -11,9 +11,10 @@ from typing import Any
 
 import psutil
 
-from blockwise.cluster.settings import LEASE_SLOTS, dask_settings, device_of, threads_per_worker
+from blockwise.cluster.settings import LEASE_SLOTS, dask_settings, device_of
 from blockwise.config import ClusterConfig
 from blockwise.errors import BlockwiseError
+from blockwise.threads import threads_per_worker
 
 START_TRIES: int = 3
 """A worker that is killed before it connected fails the whole cluster; it is made again this often."""

@@ -4,6 +4,7 @@ from typing import Any
 
 from blockwise.config import ClusterConfig
 from blockwise.errors import ConfigError
+from blockwise.threads import thread_environment
 
 LEASE_SLOTS: int = 3
 """Dask threads per worker: each holds one lease that feeds the pipeline, so that compute stays busy across lease borders."""
@@ -11,6 +12,7 @@ LEASES_PER_WORKER: int = 4
 """Leases in flight per worker: one in each slot and one waiting at the worker."""
 QUIET = {"DASK_LOGGING__DISTRIBUTED": "critical"}
 """Environment that keeps Dask's own log lines out of the terminal; what matters comes as events."""
+PAGE = "blockwise.monitor.page"
 PRELOAD = "blockwise.cluster.preload"
 
 
@@ -21,13 +23,11 @@ def dask_settings(threads: int, *, worker_ttl: str = "60s") -> dict[str, Any]:
     `worker-ttl`: a stopped worker is noticed after twice that. Stealing and spilling have nothing to do here.
     `daemon` False: a DataLoader inside a task may start children.
     """
-    from blockwise.monitor.page import route_modules
-
     return {
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-ttl": worker_ttl,
         "distributed.scheduler.work-stealing": False,
-        "distributed.scheduler.http.routes": route_modules(),
+        "distributed.scheduler.http.routes": http_routes(),
         "distributed.worker.preload": [PRELOAD],
         "distributed.worker.daemon": False,
         "distributed.worker.memory.target": False,
@@ -38,17 +38,13 @@ def dask_settings(threads: int, *, worker_ttl: str = "60s") -> dict[str, Any]:
     }
 
 
-def thread_environment(threads: int) -> dict[str, str]:
-    """Environment that holds a process to so many compute threads, waiting without spinning."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-    return {**dict.fromkeys(names, str(threads)), "OMP_WAIT_POLICY": "passive"}
+def http_routes() -> list[str]:
+    """Modules of the scheduler's web server: those set before, and the live page, which the scheduler loads by its name."""
+    import dask
+    import distributed  # noqa: F401  its import fills dask.config with the defaults that are kept
 
-
-def threads_per_worker(config: ClusterConfig, workers: int) -> int:
-    """Compute threads of one worker: cores // workers, for oversubscription costs 3 to 25 times the CPU."""
-    from dask.system import CPU_COUNT
-
-    return config.threads or max(1, CPU_COUNT // workers)
+    others: list[str] = dask.config.get("distributed.scheduler.http.routes")
+    return [*(m for m in others if m != PAGE), PAGE]
 
 
 def device_of(config: ClusterConfig) -> str:

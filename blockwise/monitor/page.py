@@ -1,6 +1,6 @@
 """The live page beside Dask's dashboard: `/blockwise` and `/blockwise/status.json` on the scheduler's web server.
 
-A module for Dask's setting `distributed.scheduler.http.routes` (`route_modules()`), set before the cluster is made. The driver lives in
+A module for Dask's setting `distributed.scheduler.http.routes`, set before the cluster is made. The driver lives in
 the scheduler's process and puts `scheduler.extensions["blockwise"]` there, an object whose `snapshot()` returns the run's `Status` at
 once (it is called in the scheduler's event loop). The page asks for the status each second and keeps what it saw last when no answer
 comes.
@@ -17,7 +17,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
 
-import dask
 from distributed.http.utils import RequestHandler
 
 from blockwise.status import FailureStatus, Status
@@ -30,12 +29,6 @@ MAX_FAILURES: int = 8
 MAX_ERROR_CHARS: int = 160
 MAX_TRACEBACK_CHARS: int = 4_000
 """Of all tracebacks together; each failure gets the tail of its own. With the map this keeps an answer below 20 kB."""
-
-
-def route_modules() -> list[str]:
-    """The value for `distributed.scheduler.http.routes`: the modules set there and this one."""
-    others: list[str] = dask.config.get("distributed.scheduler.http.routes")
-    return [*(m for m in others if m != __name__), __name__]
 
 
 class Source(Protocol):

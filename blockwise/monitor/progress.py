@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from blockwise.events import BlockFailed, BlocksDone, Event, Message, RunFinished, RunStarted, StageFinished, StageStarted, WorkerLost
-from blockwise.monitor.jsonlines import JsonLines
+from blockwise.jsonlines import JsonLines
 from blockwise.monitor.text import first_line, human_rate, human_seconds, percent, plain, plural, summary
 
 if TYPE_CHECKING:

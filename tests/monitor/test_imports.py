@@ -6,7 +6,7 @@ import pytest
 HEAVY = ("rich", "matplotlib", "bokeh", "torch", "distributed", "numpy")
 
 
-@pytest.mark.parametrize("module", ["text", "jsonlines", "progress", "report", "svg"])
+@pytest.mark.parametrize("module", ["text", "progress", "report", "svg"])
 def test_what_the_command_line_imports_is_light(module):
     code = f"import sys, blockwise; before = set(sys.modules); import blockwise.monitor.{module}; print(*(set(sys.modules) - before))"
     new = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.split()

@@ -10,6 +10,7 @@ import dask
 import pytest
 from distributed import LocalCluster
 
+from blockwise.cluster.settings import http_routes
 from blockwise.monitor import page
 from blockwise.status import MAP_CELLS, Status
 from tests.monitor.values import DONE, HOSTILE, RUNNING, failure, worker
@@ -27,7 +28,7 @@ class Driver:
 
 @pytest.fixture(scope="module")
 def cluster():
-    with dask.config.set({"distributed.scheduler.http.routes": page.route_modules()}):
+    with dask.config.set({"distributed.scheduler.http.routes": http_routes()}):
         with LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster:
             yield cluster
 
@@ -121,7 +122,7 @@ def test_a_single_traceback_keeps_its_end(show, get):
 
 
 def test_the_routes_join_those_of_dask():
-    modules = page.route_modules()
+    modules = http_routes()
     with dask.config.set({"distributed.scheduler.http.routes": modules}):
-        assert page.route_modules() == modules
+        assert http_routes() == modules
     assert "distributed.http.scheduler.prometheus" in modules

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from blockwise.events import BlockFailed, BlocksDone, Message, RunFinished, RunStarted, StageFinished, StageStarted, WorkerLost
-from blockwise.monitor.jsonlines import JsonLines
+from blockwise.jsonlines import JsonLines
 from blockwise.monitor.progress import MAX_FAILURE_LINES, ProgressBar, Quiet, Rate, subscriber_for
 from tests.monitor.values import Clock
 

@@ -2,7 +2,7 @@
 
 from blockwise.events import BlocksDone, StageFinished, StageStarted
 from blockwise.folder import RunFolder
-from blockwise.monitor.recorder import POINTS, HistoryRecorder
+from blockwise.history import POINTS, HistoryRecorder
 from tests.monitor.values import Clock
 
 

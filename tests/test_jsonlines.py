@@ -4,7 +4,7 @@ import json
 import pytest
 
 from blockwise.events import BlockFailed, BlocksDone, Message, RunFinished, RunStarted, StageFinished, WorkerLost
-from blockwise.monitor.jsonlines import JsonLines, event_name
+from blockwise.jsonlines import JsonLines, event_name
 from tests.monitor.values import HOSTILE, Clock
 
 
