@@ -43,6 +43,7 @@ def boot_id() -> str:
 
 
 def is_local(driver: Driver) -> bool:
+    """Whether a row names this host and this boot of it."""
     return driver.host == platform.node() and driver.boot_id == boot_id()
 
 

@@ -85,6 +85,7 @@ def page() -> str:
 
 @cache
 def headers() -> dict[str, str]:
+    """The security headers of the page: its own script and style sheet by digest, nothing else."""
     policy = {
         "default-src": "'none'",
         "script-src": digest(_asset("page.js")),

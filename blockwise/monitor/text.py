@@ -57,6 +57,7 @@ def human_rate(per_s: float) -> str:
 
 
 def plural(count: int, noun: str) -> str:
+    """A count with its noun: 1 block, 2 blocks."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 

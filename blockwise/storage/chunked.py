@@ -94,6 +94,7 @@ def read_key(location: str, key: str) -> bytes | None:
 
 
 def join(location: str, inner: str) -> str:
+    """A place inside a folder or URL."""
     return f"{location.rstrip('/')}/{inner.strip('/')}" if inner.strip("/") else location
 
 

@@ -76,6 +76,7 @@ def file_format(path: str, file: Path) -> str:
 
 
 def missing_file(path: str, local: Path) -> MissingError:
+    """The error for a file that is not there; names the nearest that is."""
     folder = local.absolute().parent
     if not folder.is_dir():
         return MissingError(f"no file or folder {path}: {folder} does not exist either")

@@ -49,6 +49,7 @@ class Correction:
 
 
 def is_plane(folder: Path) -> bool:
+    """Whether a folder holds the traces of one Suite2p plane."""
     return (folder / "F.npy").is_file() and (folder / "iscell.npy").is_file()
 
 

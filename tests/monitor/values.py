@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from blockwise.ledger.contract import Driver
 from blockwise.status import Counts, FailureStatus, StageStatus, Status, WorkerStatus
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&\"'\x1b[2J"
@@ -49,7 +50,7 @@ RUNNING = Status(
     dashboard="http://127.0.0.1:8787/status",
     page="http://127.0.0.1:8787/blockwise",
     map=(100,) * 400 + (255, 60, 30) + (200,) * 6 + (0,) * 500,
-    driver="host:4242",
+    driver=Driver("a1", "host", "boot", 4242, 0.0),
     beat=63,
     at_s=1.79e9,
 )
