@@ -99,12 +99,7 @@ class Reduction(Task):
         self.parts.create()
 
     def read(self, block: Block) -> list["pa.Table"]:
-        """The parts of one node in block order; a table without rows where the mask leaves no part.
-
-        Raises
-        ------
-        MissingError : a block that the mask admits has no part.
-        """
+        """The parts of one node in block order, MissingError where one is not there; a table without rows where the mask admits none."""
         ids = np.arange(block.core.begin[0], block.core.end[0])
         tables = [self.source.read(b) for b in self.source.grid.blocks(ids[self._counted(ids)])]
         return tables or [self.source.schema.empty_table()]
@@ -130,12 +125,7 @@ class Reduction(Task):
         return None if found is None else [found]
 
     def result(self) -> "pa.Table":
-        """The table that the one node of the last level wrote.
-
-        Raises
-        ------
-        InputError : this is not the last level.  MissingError : it was not computed yet.
-        """
+        """The table that the one node of the last level wrote; InputError at another level, MissingError before it is computed."""
         if len(self.parts.grid) > 1:
             raise InputError(f"{self.name} has {len(self.parts.grid)} partials: the result is that of the last stage of the reduction")
         return self.parts.read(self.parts.grid.block(0))
@@ -162,20 +152,14 @@ def concatenate(tables: Sequence["pa.Table"]) -> "pa.Table":
 
 @dataclass(frozen=True, slots=True)
 class SumColumns:
-    """Sums of the numeric columns over the rows that agree in the columns `keys`, one row each in the order of the keys; nulls count as 0.
+    """Sums of the other columns over the rows that agree in the columns `keys`, one row each in the order of the keys; nulls count as 0.
 
-    Without keys: one row of totals.
+    Without keys: one row of totals. InputError where a column can neither be summed nor is a key, or a sum exceeds its column's type.
     """
 
     keys: tuple[str, ...] = ()
 
     def __call__(self, tables: Sequence["pa.Table"]) -> "pa.Table":
-        """Sum.
-
-        Raises
-        ------
-        InputError : a column can neither be summed nor is it a key, or a sum exceeds its column's type.
-        """
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -196,22 +180,15 @@ def sum_columns(*keys: str) -> SumColumns:
 
 
 def owned(block: Block, points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
-    """Which items are this block's to report: those whose anchor point its core holds, half-open.
+    """Which items are this block's to report, (n,) bool: those whose anchor point its core holds, half-open.
 
     Blocks that see an item in overlapping contexts agree without talking: every point of the domain lies in exactly one core. A point
     outside the domain (found in padding, or NaN) is no block's. Clipping it to the border would count what is not in the data.
 
     Parameters
     ----------
-    points : (n, rank) anchors in voxels of the domain, integers or fractions, e.g. the peak or the centre of an item.
-
-    Returns
-    -------
-    (n,) bool.
-
-    Raises
-    ------
-    InputError : `points` is not (n, rank).
+    points : (n, rank) anchors in voxels of the domain, integers or fractions. Blocks must find the same anchor for the same item: its
+        peak, not the centre of what their context shows of it.
     """
     found, rank = np.asarray(points), len(block.core.begin)
     if found.ndim != 2 or found.shape[1] != rank:

@@ -1,5 +1,6 @@
 """Reductions on real workers: what blocks find together is what the whole array holds, once each, whatever dies or runs twice."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -186,28 +187,35 @@ def test_ten_million_blocks_are_planned_at_once():
 
 @dataclass(frozen=True)
 class Deed:
-    """Concatenates; the first so many calls end a process instead. Calls are counted in a file, across processes."""
+    """Concatenates; the first so many calls, over all processes, end a process instead."""
 
-    count: str
-    kills: int = 0
+    folder: str
+    kills: int
     victim: str = "worker"
 
     def __call__(self, tables):
-        with open(self.count, "a") as file:
-            file.write("x")
-        if os.path.getsize(self.count) <= self.kills:
-            os.kill(os.getpid() if self.victim == "worker" else os.getppid(), signal.SIGKILL)
+        if any(claimed(Path(self.folder, f"kill-{i}")) for i in range(self.kills)):
+            os.kill(os.getpid() if self.victim == "worker" else multiprocessing.parent_process().pid, signal.SIGKILL)
             signal.pause()
         return concatenate(tables)
 
 
+def claimed(file):
+    """Whether the file was not there and is now."""
+    try:
+        file.touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
+
+
 def test_killed_workers_change_nothing(tmp_path, undisturbed):
-    task, lost = FindPeaks(tmp_path / "out.zarr", [cube()], Deed(str(tmp_path / "count"), kills=2)), []
+    task, lost = FindPeaks(tmp_path / "out.zarr", [cube()], Deed(str(tmp_path), kills=2)), []
     outcome = run_in(tmp_path / "run", task, subscribers=[lambda e: lost.append(e) if isinstance(e, WorkerLost) else None])
     assert outcome.exit_code == 0
     assert lost
     assert files(task) == files(undisturbed)
-    assert (tmp_path / "count").stat().st_size >= 25 + 7 + 2 + 1 + 2
+    assert len(list(tmp_path.glob("kill-*"))) == 2
 
 
 def test_a_killed_driver_changes_nothing(tmp_path, undisturbed):
@@ -227,7 +235,7 @@ def test_a_killed_driver_changes_nothing(tmp_path, undisturbed):
 
 def killing(folder):
     """A task whose first node kills its driver."""
-    return FindPeaks(folder / "out.zarr", [cube()], Deed(str(folder / "count"), kills=1, victim="driver"))
+    return FindPeaks(folder / "out.zarr", [cube()], Deed(str(folder), kills=1, victim="driver"))
 
 
 def test_a_run_interrupted_between_levels_does_the_rest(tmp_path, undisturbed):
