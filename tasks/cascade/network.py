@@ -7,8 +7,8 @@ frames run apart and the holes close:
     x ── conv1 ──┬─ even ─┬─ conv2 ─┬─ max of pairs from an even frame ── the same again: conv3, max, dense, output ──┬─ rates
                  └─ odd  ─┘         └─ max of pairs from an odd frame  ── the same again                             ──┘
 
-Two things make it fast. A convolution is one batched matrix product without copying: windows that start `taps` frames apart do not
-overlap, so the frames themselves are the rows of a matrix; batch element p holds the windows from p, p + taps, p + 2 taps on.
+Two things make it fast. A convolution is one batched matrix product without copying: windows that start their length apart do not
+overlap, so the frames themselves are the rows of a matrix; batch element p holds every window a multiple of the length from p.
 And both halves of a convolution need three products of half its length, not four (`convolve_halves`).
 """
 
@@ -24,13 +24,46 @@ from tasks.cascade.checkpoint import Float32, Layer, Weights
 Halves = tuple[Tensor, Tensor]
 
 
+PAIRED_WIDTH = 40
+"""Channels up to which two frames' results stand in one row of a product: 80 columns fill vector registers, 40 waste a sixth of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A convolution's kernel as a matrix that gives `together` neighbouring frames per row.
+
+    Parameters
+    ----------
+    matrix : ((taps + together - 1) * in, together * out); the kernel, then the kernel one frame later.
+    """
+
+    matrix: Tensor
+    taps: int
+    together: int
+
+    @classmethod
+    def of(cls, kernel: Tensor, device: str) -> Self:
+        taps, channels, out = kernel.shape
+        together = 2 if out <= PAIRED_WIDTH else 1
+        matrix = kernel.new_zeros(taps + together - 1, channels, together, out)
+        for later in range(together):
+            matrix[later : later + taps, :, later] = kernel
+        return cls(matrix.flatten(2).flatten(0, 1).to(device), taps, together)
+
+    @property
+    def single(self) -> Tensor:
+        """(taps * in, out), for one frame."""
+        rows, columns = self.matrix.shape
+        return self.matrix[: rows // (self.taps + self.together - 1) * self.taps, : columns // self.together]
+
+
 @dataclass(frozen=True, slots=True)
 class HalvedKernel:
     """A kernel of 2 n + 1 taps for `convolve_halves`: even taps (n + 1), odd taps (n), and both with the odd ones one later (n + 1)."""
 
-    even: Tensor
-    odd: Tensor
-    both: Tensor
+    even: Kernel
+    odd: Kernel
+    both: Kernel
 
     @classmethod
     def of(cls, layer: Layer, device: str) -> Self:
@@ -38,8 +71,7 @@ class HalvedKernel:
         kernel = torch.cat([kernel, kernel.new_zeros(_slack(layer), *kernel.shape[1:])])
         both = kernel[::2].clone()
         both[1:] += kernel[1::2]
-        even, odd, both = (part.flatten(0, 1).contiguous().to(device) for part in (kernel[::2], kernel[1::2], both))
-        return cls(even, odd, both)
+        return cls(*(Kernel.of(part, device) for part in (kernel[::2], kernel[1::2], both)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +135,9 @@ def dense_rates(x: Tensor, network: Network) -> Tensor:
     """
     bias1, bias2, bias3, bias4 = network.biases
     rates = x.new_empty(len(x) - network.reach + 1)
-    x = torch.cat([x, x.new_zeros(network.slack)])[:, None]
-    c1 = convolve(x, network.conv1, 2).add_(bias1).relu_(), convolve(x[1:], network.conv1, 2).add_(bias1).relu_()
-    for n, pair in enumerate(_pairs(convolve_halves(c1, network.conv2))):
+    x = torch.cat([x, x.new_zeros(network.slack)])
+    even, odd = (torch.mm(x[n:].unfold(0, len(network.conv1), 2), network.conv1).add_(bias1).relu_() for n in (0, 1))
+    for n, pair in enumerate(_pairs(convolve_halves((even, odd), network.conv2))):
         m1 = _pooled(pair, bias2, slice(0, None, 2)), _pooled(pair, bias2, slice(1, None, 2))
         for m, later in enumerate(_pairs(convolve_halves(m1, network.conv3))):
             hidden = torch.mm(_pooled(later, bias3, slice(None)), network.dense).add_(bias4).relu_()
@@ -139,29 +171,30 @@ def convolve_halves(x: Halves, kernel: HalvedKernel) -> Halves:
     return a.add_(b[: len(a)]), c
 
 
-def convolve(x: Tensor, kernel: Tensor, stride: int = 1) -> Tensor:
+def convolve(x: Tensor, kernel: Kernel) -> Tensor:
     """Cross-correlation along the frames, only where the kernel fits.
 
     Parameters
     ----------
     x : (frames, in), contiguous.
-    kernel : (taps * in, out).
 
     Returns
     -------
-    (count, out), count = (frames - taps) // stride + 1
+    (frames - taps + 1, out)
     """
-    channels, (width, out) = x.shape[1], kernel.shape
-    taps = width // channels
-    count = max(0, (len(x) - taps) // stride + 1)
-    rows = count // taps
-    done, step = rows * taps, stride * channels
-    y = x.new_empty(count, out)
+    channels, (width, out) = x.shape[1], kernel.matrix.shape
+    count = max(0, len(x) - kernel.taps + 1)
+    phases = -(-width // (channels * kernel.together))
+    rows = count // (kernel.together * phases)
+    done = rows * phases * kernel.together
+    y = x.new_empty(count, out // kernel.together)
     if rows:
-        windows = x.as_strided((taps, rows, width), (step, taps * step, 1))
-        torch.bmm(windows, kernel.expand(taps, -1, -1), out=y.as_strided((taps, rows, out), (out, taps * out, 1)))
+        step = channels * kernel.together
+        windows = x.as_strided((phases, rows, width), (step, phases * step, 1))
+        torch.bmm(windows, kernel.matrix.expand(phases, -1, -1), out=y.as_strided((phases, rows, out), (out, phases * out, 1)))
     if done < count:
-        torch.mm(x[done * stride :].as_strided((count - done, width), (step, 1)), kernel, out=y[done:])
+        windows = x[done:].as_strided((count - done, kernel.taps * channels), (channels, 1))
+        torch.mm(windows, kernel.single, out=y[done:])
     return y
 
 
