@@ -1,5 +1,7 @@
 """What Dask must be told before a cluster is made, and why. Job workers get the same by environment or command line."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from blockwise.config import ClusterConfig
@@ -12,6 +14,9 @@ LEASES_PER_WORKER: int = 4
 """Leases in flight per worker: one in each slot and one waiting at the worker."""
 QUIET = {"DASK_LOGGING__DISTRIBUTED": "critical"}
 """Environment that keeps Dask's own log lines out of the terminal; what matters comes as events."""
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": 32 << 20, "MALLOC_TRIM_THRESHOLD_": 256 << 20}
+"""Blocks of one size come one after the other: what one frees the next takes. With Dask's setting every array is mapped anew, and a
+third of the CPU goes into page faults."""
 PAGE = "blockwise.monitor.page"
 PRELOAD = "blockwise.cluster.preload"
 
@@ -33,7 +38,7 @@ def dask_settings(threads: int, *, worker_ttl: str = "60s") -> dict[str, Any]:
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
         "distributed.worker.multiprocessing-method": "spawn",
-        "distributed.nanny.pre-spawn-environ": {**thread_environment(threads), "MALLOC_TRIM_THRESHOLD_": 65_536, **QUIET},
+        "distributed.nanny.pre-spawn-environ": {**thread_environment(threads), **KEEP_MEMORY, **QUIET},
         "distributed.admin.large-graph-warning-threshold": "1GB",
     }
 
@@ -47,6 +52,11 @@ def http_routes() -> list[str]:
     return [*(m for m in others if m != PAGE), PAGE]
 
 
+def cuda_possible() -> bool:
+    """Whether this machine may have a CUDA device; asked before torch, whose import costs seconds."""
+    return not sys.platform.startswith("linux") or any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"))
+
+
 def device_of(config: ClusterConfig) -> str:
     """The device of `[cluster] device`; "auto" takes a CUDA device where torch sees one, and says nothing of CUDA elsewhere.
 
@@ -54,7 +64,7 @@ def device_of(config: ClusterConfig) -> str:
     ------
     ConfigError : a CUDA device is asked for and there is none: the CPU is never taken silently.
     """
-    if config.device == "cpu":
+    if config.device == "cpu" or (config.device == "auto" and not cuda_possible()):
         return "cpu"
     import torch
 
