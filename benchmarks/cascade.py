@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from benchmarks.cascade_model import MEMBERS, five_members
 
-NEURON_HOURS = float(os.environ.get("NEURON_HOURS", "50"))
+NEURON_HOURS = float(os.environ.get("NEURON_HOURS", "200"))
 RATE, FRAMES = 30.0, 10_000
 HOUR = 108_000
 
@@ -64,7 +64,9 @@ def main() -> None:
             "peak_rss_over_import_mb": {str(n): memory(model, n) for n in (10, 100, 1000)},
             "run_cpu_s_per_neuron_hour": run_cost(model, Path(scratch)),
         }
-    print(json.dumps({**figures, "threads": torch.get_num_threads(), "members": MEMBERS, "model": model.name}))
+    print(
+        json.dumps({**figures, "threads": torch.get_num_threads(), "members": MEMBERS, "neuron_hours": NEURON_HOURS, "model": model.name})
+    )
 
 
 def calcium(neurons: int, frames: int, seed: int = 0) -> Traces:
@@ -88,7 +90,7 @@ def cpu_s(work: Callable[[], object]) -> float:
 def array_cost(model: Path) -> float:
     from tasks.cascade.inference import predict
 
-    traces = calcium(40, FRAMES)
+    traces = calcium(108, FRAMES)
     predict(traces[:5], model, device="cpu")
     return min(cpu_s(lambda: predict(traces, model, device="cpu")) for _ in range(3)) / (traces.size / HOUR)
 
