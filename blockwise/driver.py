@@ -7,12 +7,12 @@ reported, counts as a failed attempt. Everything else that was lost is leased ag
 A crash of the driver leaves written, unmarked blocks: they are computed again, to the same bytes (G2).
 """
 
+import asyncio
 import queue
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from blockwise.failures import is_disk_full
 from blockwise.grid import Ids
 from blockwise.heartbeat import drop_dead
 from blockwise.lease import BlockError, Lease, Progress, Receipt
-from blockwise.leasing import Backlog, Pace, target_lease_s
+from blockwise.leasing import Backlog, Flying, Pace, target_lease_s
 from blockwise.status import SlowBlock
 from blockwise.worker import StagePlugin, StageSpec, drain, run_lease
 
@@ -39,13 +39,17 @@ BREAKER_DEATHS: int = 100
 """Leases that may die with their workers before a first block is done: a task that kills every worker must not do so for ever."""
 UNSEEN_DEATHS: int = 10
 """Deaths of a solo lease that was not seen to start, before its block is blamed all the same."""
-RECEIPT_S: float = 10.0
-"""What fetching a receipt may take; its worker may be gone."""
+RECEIPT_S: float = 5.0
+"""What fetching a receipt may take; where its worker has died since, Dask would run the whole lease again for it."""
 POISON_TRIES: int = 2
 DISK_PAUSES_S: tuple[float, ...] = (5, 10, 30, 60, 60, 60, 60, 60, 60, 60)
 """Waits between probes of a full disk; after the last the run stops, resumable."""
 OOM_FRACTION: float = 0.85
 SLOWEST: int = 20
+SILENT_WORKER_S: float = 5.0
+"""A worker tells what it does twice a second; one that is silent for so long is gone."""
+UNDER_WAY: int = 4
+"""Blocks per lease that the map shows as running: about what fits into a pipeline."""
 
 
 @dataclass(slots=True)
@@ -58,17 +62,6 @@ class Control:
     def interrupt(self) -> None:
         """First call: drain. Second: stop at once."""
         self.stop, self.drain = self.drain, True
-
-
-@dataclass(slots=True)
-class Flying:
-    """A lease at a worker, and what progress has told of it."""
-
-    lease: Lease
-    future: Any
-    started: list[Ids] = field(default_factory=list)
-    counted: int = 0
-    worker: str = ""
 
 
 @dataclass(slots=True)
@@ -92,7 +85,7 @@ class StageDriver:
         self.cluster, self.books, self.spec, self.settings, self.events, self.control = cluster, books, spec, settings, events, control
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._flying: dict[int, Flying] = {}
-        self._number = int(time.time() * 1000) % 10**9 * 1000
+        self._number = 0
         kept = books.ledger.get(f"k.{spec.stage}")
         self._pace = Pace(1.0, float(kept) if isinstance(kept, (int, float)) else 1.0, spec.batch_size)
         self._backlog = Backlog(books.pending())
@@ -180,9 +173,19 @@ class StageDriver:
     def _send(self, ids: Ids, solo: bool) -> None:
         self._number += 1
         lease = Lease(self._number, self.spec.key, ids, solo)
-        future = self.cluster.client.submit(run_lease, lease, key=f"{self.spec.stage}-{lease.number}", pure=False, retries=0)
+        future = self.cluster.client.submit(run_lease, lease, key=f"{self.spec.key}-{lease.number}", pure=False, retries=0)
         self._flying[lease.number] = Flying(lease, future)
-        future.add_done_callback(lambda f, n=lease.number: self._inbox.put(lambda: self._landed(n)))
+        future.add_done_callback(lambda f, n=lease.number: self.cluster.client.loop.add_callback(self._fetch, n, f))
+
+    async def _fetch(self, number: int, future: Any) -> None:
+        """Bring the receipt of a finished lease, or why there is none, into the inbox; runs in the client's event loop."""
+        receipt: Receipt | None = None
+        error: BaseException | None = None
+        try:
+            receipt = await asyncio.wait_for(self.cluster.client.gather(future, asynchronous=True), RECEIPT_S)
+        except (Exception, asyncio.CancelledError) as problem:
+            error = problem
+        self._inbox.put(lambda: self._landed(number, receipt, error))
 
     # --- hearing ---------------------------------------------------------------------------------------------------------------
 
@@ -206,26 +209,16 @@ class StageDriver:
         if progress.done.size:
             self._finished += self.books.book(progress.done, progress.checksums if progress.checksums.size else None)
 
-    def _landed(self, number: int) -> None:
+    def _landed(self, number: int, receipt: Receipt | None, error: BaseException | None) -> None:
         flying = self._flying.pop(number)
-        receipt, error = self._receipt(flying.future)
         if receipt is not None:
             self._book(flying, receipt)
-        elif error is not None and type(error).__name__ != "KilledWorker":
+        elif flying.future.status == "error" and type(error).__name__ != "KilledWorker":
             self._backlog.give_back(flying.lease.ids)
             self._break(f"a worker cannot run the task: {type(error).__name__}: {error}")
         elif not self.control.stop:
-            self._lost(flying, str(error or "the lease was cancelled or its receipt lost"))
+            self._lost(flying, f"{type(error).__name__}: {error}")
         flying.future.release()
-
-    @staticmethod
-    def _receipt(future: Any) -> tuple[Receipt | None, BaseException | None]:
-        """The receipt, or the error that Dask reports, or neither where it was lost on the way."""
-        if future.status == "error":
-            return None, future.exception()
-        with suppress(Exception):  # the worker may die between finishing and handing over: the same as dying before
-            return future.result(timeout=RECEIPT_S), None
-        return None, None
 
     def _book(self, flying: Flying, receipt: Receipt) -> None:
         if not flying.lease.solo:
@@ -383,5 +376,16 @@ class StageDriver:
 
     @property
     def running(self) -> int:
-        """Blocks inside workers now."""
-        return int(sum(a.values.get(k, 0) for a in self.activity.values() for k in ("reading", "computing", "writing")))
+        """Blocks inside workers now, as the living ones told last; safe from any thread."""
+        steps = ("reading", "computing", "writing")
+        return int(sum(v.get(k, 0) for v in self.workers().values() for k in steps))
+
+    def workers(self) -> dict[str, dict[str, float]]:
+        """What each worker told last, without those that have gone silent; safe from any thread."""
+        now_s = time.monotonic()
+        return {worker: a.values for worker, a in tuple(self.activity.items()) if now_s - a.at_s < SILENT_WORKER_S}
+
+    def under_way(self) -> list[int]:
+        """The blocks started last in every lease that is out; safe from any thread."""
+        started = [flying.started[-1] for flying in tuple(self._flying.values()) if flying.started]
+        return [id for ids in started for id in ids[-UNDER_WAY:].tolist()]

@@ -9,11 +9,12 @@ import heapq
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from blockwise.grid import PAGE_BLOCKS, Ids
-from blockwise.lease import Receipt
+from blockwise.lease import Lease, Receipt
 
 GROWTH: float = 4.0
 """Most that K changes per receipt."""
@@ -44,6 +45,17 @@ class Pace:
     def size(self, remaining: int, workers: int) -> int:
         wish = min(int(self.k), remaining // (4 * max(1, workers)), PAGE_BLOCKS)
         return max(self.batch, wish // self.batch * self.batch)
+
+
+@dataclass(slots=True)
+class Flying:
+    """A lease at a worker, and what progress has told of it."""
+
+    lease: Lease
+    future: Any
+    started: list[Ids] = field(default_factory=list)
+    counted: int = 0
+    worker: str = ""
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 RATE_S: float = 30.0
 """Rates are means over this long."""
 FAILURES_SHOWN: int = 50
-SILENT_WORKER_S: float = 5.0
 
 
 @dataclass(slots=True)
@@ -48,20 +48,19 @@ def counts_of(books: Books, running: int = 0) -> Counts:
     )
 
 
-def block_map(books: Books) -> tuple[int, ...]:
-    """Per cell: 0-100 % done, 255 where it holds a quarantined block."""
+def block_map(books: Books, under_way: Collection[int] = ()) -> tuple[int, ...]:
+    """Per cell: 0-100 % done, 200 where blocks are under way, 255 where it holds a quarantined block."""
     total, cells = len(books.grid), len(books.cells)
-    sizes = np.bincount(np.arange(cells + 1) * total // cells, minlength=1) if total < cells else None
-    width = np.diff(-(-np.arange(cells + 1) * total // cells)) if sizes is None else np.ones(cells)
+    width = np.diff(-(-np.arange(cells + 1) * total // cells))
     shade = np.minimum(100, 100 * books.cells // np.maximum(1, width)).astype(int)
-    shade[[id * cells // total for id in books.quarantined]] = 255
+    for value, ids in ((200, under_way), (255, tuple(books.quarantined))):  # a tuple: the driver may add one meanwhile
+        touched = np.unique(np.array(ids, np.int64) * cells // total)
+        shade[touched[(shade[touched] < 100) | (value == 255)]] = value
     return tuple(shade.tolist())
 
 
 def workers_of(driving: "StageDriver") -> tuple[WorkerStatus, ...]:
-    """What the workers told last, without those that have gone silent."""
-    now_s = time.monotonic()
-    fresh = {w: a.values for w, a in tuple(driving.activity.items()) if now_s - a.at_s < SILENT_WORKER_S}
+    """What the workers told last."""
     return tuple(
         WorkerStatus(
             name=name,
@@ -72,7 +71,7 @@ def workers_of(driving: "StageDriver") -> tuple[WorkerStatus, ...]:
             busy=round(v["busy"], 3),
             blocks_done=int(v["blocks_done"]),
         )
-        for name, v in sorted(fresh.items())
+        for name, v in sorted(driving.workers().items())
     )
 
 
@@ -81,7 +80,7 @@ def failures_of(books: Books) -> tuple[FailureStatus, ...]:
     names = {d.digest: d.name for d in books.grid.domains}
     return tuple(
         FailureStatus(a.stage, names[a.domain], a.block, a.attempt, a.kind, a.error, a.traceback, a.worker)
-        for _, a in sorted(books.quarantined.items())[:FAILURES_SHOWN]
+        for _, a in sorted(tuple(books.quarantined.items()))[:FAILURES_SHOWN]
     )
 
 
@@ -117,7 +116,7 @@ def snapshot(run: "Run") -> Status:
         message=driving.message if driving is not None else run.message,
         dashboard=run.dashboard if run.state == "running" else "",
         page=run.page if run.state == "running" else "",
-        map=block_map(main) if main is not None else (),
+        map=block_map(main, driving.under_way() if driving is not None and driving.books is main else ()) if main is not None else (),
         driver=run.driver,
         at_s=now_s,
     )

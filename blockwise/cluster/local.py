@@ -5,6 +5,7 @@ replaced; SIGINT is blocked in the threads that spawn, so that Ctrl-C never reac
 """
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -18,6 +19,8 @@ from blockwise.threads import threads_per_worker
 
 START_TRIES: int = 3
 """A worker that is killed before it connected fails the whole cluster; it is made again this often."""
+ASK_EVERY_S: float = 5.0
+"""Least time between two requests for workers that Dask has given up."""
 
 
 class LocalWorkers:
@@ -30,7 +33,7 @@ class LocalWorkers:
         self.threads = threads_per_worker(config, self.workers)
         self.device = device_of(config)
         self.memory_limit_mb = psutil.virtual_memory().total / self.workers / 1e6
-        self._stack = ExitStack()
+        self._stack, self._asked_s = ExitStack(), 0.0
         self.cluster: Any = None
         self.client: Any = None
 
@@ -88,7 +91,10 @@ class LocalWorkers:
         self.cluster.scheduler.extensions["blockwise"] = run
 
     def count(self) -> int:
-        """Workers connected now."""
+        """Workers connected now. Dask gives a worker up for good that is down some time after a death, so it is asked for again."""
+        if len(self.cluster.workers) < self.workers and time.monotonic() - self._asked_s > ASK_EVERY_S:
+            self._asked_s = time.monotonic()
+            self.cluster.scale(self.workers)
         return len(self.cluster.scheduler.workers)
 
 
