@@ -36,9 +36,9 @@ class Pace:
     batch: int = 1
 
     def learn(self, receipt: Receipt) -> None:
-        """Move K toward the target by what this lease took."""
+        """Move K toward the target by what this lease took; blocks that only fail teach nothing, and stay few."""
         finished = len(receipt.ids) + len(receipt.errors)
-        if finished and receipt.wall_s > 0:
+        if receipt.ids.size and receipt.wall_s > 0:
             wish = finished * self.target_s / receipt.wall_s
             self.k = min(max(wish, self.k / GROWTH, 1.0), self.k * GROWTH, float(PAGE_BLOCKS))
 

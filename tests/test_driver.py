@@ -144,10 +144,10 @@ def test_a_block_that_kills_its_worker_is_the_only_one_blamed(workers, tmp_path,
 
 
 def test_killers_queue_behind_each_other_and_blame_no_innocent(workers, tmp_path, count):  # noqa: F811
-    killers = {2: "kill", 3: "kill", 30: "kill"}
-    run = drive(workers, tmp_path, map_task(tmp_path, 60, Faulty(killers, count, pause_s=0.02)), retries=1)
-    assert (run.books.done, set(run.books.quarantined), run.blamed) == (57, {2, 3, 30}, {2, 3, 30})
-    assert np.array_equal(np.delete(stored(tmp_path, 60), [2, 3, 30]), np.delete(ramp(60), [2, 3, 30]))
+    killers = {2: "kill", 3: "kill"}
+    run = drive(workers, tmp_path, map_task(tmp_path, 60, Faulty(killers, count, pause_s=0.02)), retries=0)
+    assert (run.books.done, set(run.books.quarantined), run.blamed) == (58, {2, 3}, {2, 3})
+    assert np.array_equal(np.delete(stored(tmp_path, 60), [2, 3]), np.delete(ramp(60), [2, 3]))
 
 
 def test_a_block_that_kills_once_is_done_alone(workers, tmp_path, count):  # noqa: F811
