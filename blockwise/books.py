@@ -228,6 +228,11 @@ class Books:
         """Store a value with the next commit."""
         self._values[name] = value
 
+    @property
+    def uncommitted(self) -> bool:
+        """Whether something was put down that no commit has written yet."""
+        return bool(self._marks or self._attempts)
+
     def flush(self) -> None:
         """One durable commit of everything put down since the last."""
         if self._marks or self._attempts or self._values:

@@ -57,6 +57,25 @@ def check_claim(path: str, run: str, *, begun: bool = False) -> None:
         )
 
 
+def check_same_output(folder: RunFolder, path: str) -> None:
+    """Refuse a run folder that was made for another output: a second recording must not take over the run of the first.
+
+    An output that was moved carries its claim, and is let through.
+
+    Raises
+    ------
+    PlanRefused
+    """
+    if not (folder.path / "config.json").exists() or claim_of(path):
+        return
+    before = folder.load_config().output.path
+    if before is not None and before != path:
+        raise PlanRefused(
+            f"{folder.path} is the folder of the run that writes {before}, and this one writes {path}: give it a folder of its own "
+            "([run] folder; by default it is named after the configuration's file), or set [output] path back"
+        )
+
+
 def claim_of(path: str) -> dict[str, Any]:
     """What an output says of the run that made it; empty where it says nothing or is not there."""
     claim = group_attributes(path).get(ATTRIBUTE)

@@ -155,6 +155,10 @@ def verify(
             f"{v.unmarked} complete but not marked, {v.rebuilt} corrected"
         )
     wrong = sum(v.missing + v.changed for v in verdicts)
+    if wrong and not rebuild:
+        typer.echo(f"Take back what is missing or changed with: blockwise verify {folder} --rebuild", err=True)
+    elif sum(v.rebuilt for v in verdicts):
+        typer.echo("The ledger was corrected: run again to compute what is missing.", err=True)
     raise typer.Exit(1 if wrong and not rebuild else 0)
 
 

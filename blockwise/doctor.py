@@ -31,7 +31,7 @@ def examine() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else [],
         "packages": versions(),
         "tasks": sorted(e.name for e in entry_points(group="blockwise.tasks")),
-        "missing": {module: f"pip install 'blockwise[{extra}]'" for module, extra in OPTIONAL.items() if find_spec(module) is None},
+        "missing": {m: f"pip install -e '.[{extra}]' in the checkout" for m, extra in OPTIONAL.items() if find_spec(m) is None},
     }
 
 

@@ -124,7 +124,9 @@ class StageDriver:
         if self.control.drain:
             self._drain()
         elif not self._flying and self._backlog.empty and not self._next_pages():
-            self._state = "failed" if self.books.quarantined else "done"
+            self._commit()
+            if not self.books.uncommitted:  # a mark that the disk had no room for is no mark
+                self._state = "failed" if self.books.quarantined else "done"
 
     def _next_pages(self) -> bool:
         """Whether pages of other drivers are to be waited for or have become ours; a driver found dead loses its pages."""

@@ -94,6 +94,7 @@ class RunFinished(Event):
     failed: int
     seconds: float
     folder: str
+    output: str = ""
 
 
 Subscriber = Callable[[Event], None]

@@ -52,10 +52,11 @@ def check(where: str, then: Mapping[str, str], now: Mapping[str, str], adopt: Co
     refused = [k for k in differing if not _adopted(k, adopt)]
     if refused:
         lines = "\n".join(f"  {k}: was {then.get(k, 'absent')}, now {now.get(k, 'absent')}" for k in refused)
-        fix = f"--adopt {refused[0]}" if not refused[0].startswith(NEVER_ADOPTED) else "a new [run] folder and [output] path"
+        adoptable = [k for k in refused if not k.startswith(NEVER_ADOPTED)]
+        harmless = f", or, if the difference does no harm, continue with --adopt {adoptable[0]}" if adoptable == refused else ""
         raise FingerprintMismatch(
-            f"{where} was made with other settings:\n{lines}\nGo back to those settings, start anew with another [run] folder and "
-            f"[output] path, or, if the difference does no harm, continue with {fix}."
+            f"{where} was made with other settings:\n{lines}\nGo back to those settings, or start anew with another [run] folder and "
+            f"[output] path{harmless}."
         )
     final = [k for k in differing if k.startswith(NEVER_ADOPTED)]
     if final:

@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import islice
+from math import inf
 from typing import Any
 
 from blockwise.failures import block_error
@@ -38,7 +39,6 @@ LOADING_S: float = 900.0
 """What opening sources or loading a model may take beyond the timeout of a block: it is not the block that is slow."""
 TRACEBACKS: int = 50
 """Failures of one lease that keep their traceback; the others keep their sentence."""
-
 
 Item = tuple[Work, list[Entry]]
 
@@ -112,6 +112,11 @@ class Pipeline:
         self.drain()
         for thread in self._threads if wait else ():
             thread.join(timeout=60)
+
+    @property
+    def computing_s(self) -> float:
+        """Seconds spent in compute, the block being computed now included."""
+        return self.compute_s + max(0.0, time.perf_counter() - (self._now["compute"] or (None, inf))[1])
 
     def activity(self) -> dict[str, int]:
         """Blocks in each step now."""

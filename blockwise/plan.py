@@ -20,7 +20,7 @@ from blockwise.task import OutputLayout, Task
 from blockwise.threads import thread_environment
 
 VERSION = 1
-WORKER_BASE_BYTES: int = 450 << 20
+WORKER_BASE_BYTES: int = 650 << 20
 """Resident memory of a worker that has imported Dask, tensorstore and torch."""
 
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import psutil
 
 from blockwise.books import Books
-from blockwise.claim import check_claim, claim_output
+from blockwise.claim import check_claim, check_same_output, claim_output
 from blockwise.cluster import open_cluster
 from blockwise.config import RunConfig
 from blockwise.driver import Control, StageDriver
@@ -102,7 +102,8 @@ def plan_of(task: Task, config: RunConfig, *, pilot_blocks: int = 0, pilot_s: fl
     threads = threads_per_worker(config.cluster, workers)
     memory = psutil.virtual_memory().total
     made = make_plan(task, workers=workers, memory_bytes=memory, threads=threads, pilot_blocks=pilot_blocks, pilot_s=pilot_s)
-    return replace(made, refusals=(*made.refusals, *_refused_places(task, config)))
+    places = {"run folder": config.run.folder or "not set", "output": task.output_path() or "none"}
+    return replace(made, refusals=(*made.refusals, *_refused_places(task, config)), details={**places, **made.details})
 
 
 def _refused_places(task: Task, config: RunConfig) -> Iterator[str]:
@@ -113,6 +114,8 @@ def _refused_places(task: Task, config: RunConfig) -> Iterator[str]:
             RunFolder(Path(folder)).check_place()
         if path is not None:
             check_writable(path)
+            if folder is not None:
+                check_same_output(RunFolder(Path(folder)), path)
             check_claim(path, RunFolder(Path(folder)).run if folder is not None else "")
     except BlockwiseError as error:
         yield str(error)
@@ -330,6 +333,7 @@ class Run:
                 failed=failed,
                 seconds=time.time() - self.begun_s,
                 folder=str(self.folder.path),
+                output=self.task.output_path() or "",
             )
         )
         return Outcome(state, status)

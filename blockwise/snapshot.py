@@ -127,4 +127,5 @@ def _stage_state(run: "Run", name: str, counts: Counts) -> State:
         return "done"
     if run.driving is not None and run.driving.books.stage == name:
         return "running"
-    return "planned" if run.state == "running" else run.state
+    begun = counts.executed > 0 or counts.failed > 0
+    return run.state if begun and run.state != "running" else "planned"

@@ -16,6 +16,7 @@ import numpy as np
 from blockwise.claim import claim_of
 from blockwise.config import RunConfig
 from blockwise.errors import BlockwiseError, PlanRefused
+from blockwise.events import State
 from blockwise.fingerprint import check, fingerprint
 from blockwise.folder import RunFolder
 from blockwise.grid import PAGE_BLOCKS, Block, Grid
@@ -39,7 +40,8 @@ def status(path: str | Path, wait: Callable[[float], object] = time.sleep) -> St
     found = folder.read_status()
     if found.state != "running" or _driver_lives(folder, found, wait):
         return found
-    stages = tuple(replace(s, state="interrupted" if s.state == "running" else s.state) for s in found.stages)
+    halted: dict[State, State] = {"running": "interrupted"}
+    stages = tuple(replace(s, state=halted.get(s.state, s.state), blocks=replace(s.blocks, running=0)) for s in found.stages)
     still = replace(found, workers=(), dashboard="", page="", eta_s=None, blocks_per_s=0.0, bytes_per_s=0.0)
     message = "the driver is gone; run again to go on"
     return replace(still, state="interrupted", message=message, stages=stages, blocks=replace(found.blocks, running=0))

@@ -141,7 +141,7 @@ def activity(worker: Worker, key: str) -> dict[str, Any]:
     """What the worker does now, for status and page."""
     station = stations(worker)[key]
     pipeline, now = station.pipeline, time.monotonic()
-    spent = pipeline.compute_s if pipeline else 0.0
+    spent = pipeline.computing_s if pipeline else 0.0
     (then, before), station.busy = station.busy, (now, spent)
     busy = min(1.0, max(0.0, (spent - before) / (now - then))) if then else 0.0
     steps = pipeline.activity() if pipeline else {"reading": 0, "computing": 0, "writing": 0}

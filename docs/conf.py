@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 import re
+import types
 from pathlib import Path
 
 import blockwise
@@ -72,6 +73,12 @@ def escaped(line: str) -> str:
     return "".join(parts)
 
 
+def skip_aliases(app: object, what: str, name: str, obj: object, skip: bool, options: object) -> bool:
+    """Leave out names of array types: they have no signature, and autodoc stumbles over looking for one."""
+    return skip or isinstance(obj, types.GenericAlias)
+
+
 def setup(app: object) -> None:
     write_reference()
+    app.connect("autodoc-skip-member", skip_aliases)
     app.connect("autodoc-process-docstring", prepare_docstring, priority=400)

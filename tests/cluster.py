@@ -55,7 +55,9 @@ class Driven:
         return {a.block for a in self.attempts}
 
 
-def drive(workers: LocalWorkers, folder: Path, task: Task, *, on_event: Any = None, control: Control | None = None, **limits: Any) -> Driven:
+def drive(
+    workers: LocalWorkers, folder: Path, task: Task, *, on_event: Any = None, control: Control | None = None, **limits: Any
+) -> Driven:
     """Prepare a task and drive it as one stage, with a ledger in `folder` that a second call goes on with.
 
     `on_event(event, driver)` is called with every event.

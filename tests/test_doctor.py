@@ -18,8 +18,8 @@ def test_the_account_is_of_this_machine():
 
 def test_an_optional_part_that_is_missing_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)  # what Python itself keeps of a module that must not be found
-    assert examine()["missing"]["s3fs"] == "pip install 'blockwise[s3]'"
-    assert "not installed: s3fs (pip install 'blockwise[s3]')" in doctor_text(examine())
+    assert examine()["missing"]["s3fs"] == "pip install -e '.[s3]' in the checkout"
+    assert "not installed: s3fs (pip install -e '.[s3]' in the checkout)" in doctor_text(examine())
 
 
 def test_the_command_prints_text_or_json():

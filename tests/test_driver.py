@@ -248,7 +248,13 @@ def test_a_full_disk_under_the_ledger_loses_no_mark(workers, tmp_path, monkeypat
 def test_a_drained_stage_is_resumed_where_it_was(workers, tmp_path, count):  # noqa: F811
     control = Control()
     task = map_task(tmp_path, 400, Faulty({}, count, pause_s=0.002))
-    run = drive(workers, tmp_path, task, control=control, on_event=lambda e, d: isinstance(e, BlocksDone) and setattr(control, "drain", True))
+    run = drive(
+        workers,
+        tmp_path,
+        task,
+        control=control,
+        on_event=lambda e, d: setattr(control, "drain", control.drain or isinstance(e, BlocksDone)),
+    )
     assert run.state == "interrupted"
     assert 0 < run.books.done < 400
     assert run.books.executed == run.books.done == sum(computed(count, 400))

@@ -20,7 +20,7 @@ from blockwise.threads import threads_per_worker
 START_TRIES: int = 3
 """A worker that is killed before it connected fails the whole cluster; it is made again this often."""
 ASK_EVERY_S: float = 5.0
-"""Least time between two requests for workers that Dask has given up."""
+"""Least time between two looks for workers that Dask has given up."""
 
 
 class LocalWorkers:
@@ -91,11 +91,21 @@ class LocalWorkers:
         self.cluster.scheduler.extensions["blockwise"] = run
 
     def count(self) -> int:
-        """Workers connected now. Dask gives a worker up for good that is down some time after a death, so it is asked for again."""
-        if len(self.cluster.workers) < self.workers and time.monotonic() - self._asked_s > ASK_EVERY_S:
+        """Workers connected now; those that died before they had connected are asked for again."""
+        if time.monotonic() - self._asked_s > ASK_EVERY_S:
             self._asked_s = time.monotonic()
-            self.cluster.scale(self.workers)
+            self._replace_lost()
         return len(self.cluster.scheduler.workers)
+
+    def _replace_lost(self) -> None:
+        """Dask's keeper of a worker process restarts what dies while it works, and gives up what dies while it starts."""
+        from distributed.core import Status
+
+        keepers = self.cluster.workers
+        for name in [n for n, keeper in tuple(keepers.items()) if keeper.status in (Status.closed, Status.failed)]:
+            keepers.pop(name, None)
+        if len(keepers) < self.workers:
+            self.cluster.scale(self.workers)
 
 
 @contextmanager

@@ -26,14 +26,14 @@ def dask_settings(threads: int, *, worker_ttl: str = "60s") -> dict[str, Any]:
 
     `allowed-failures` 0: the driver, which knows what had started, decides who is to blame for a dead worker.
     `worker-ttl`: a stopped worker is noticed after twice that. Stealing and spilling have nothing to do here.
-    `lost-worker-timeout`: at Dask's 15 s a worker that starts slowly, or dies twice, is given up and never replaced.
+    `lost-worker-timeout`: Dask ends a worker for good that happens to be down 15 s after one of its deaths, even while it restarts.
     `daemon` False: a DataLoader inside a task may start children.
     """
     return {
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-ttl": worker_ttl,
         "distributed.scheduler.work-stealing": False,
-        "distributed.deploy.lost-worker-timeout": "60s",
+        "distributed.deploy.lost-worker-timeout": "365 days",
         "distributed.scheduler.http.routes": http_routes(),
         "distributed.worker.preload": [PRELOAD],
         "distributed.worker.daemon": False,

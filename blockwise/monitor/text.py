@@ -175,7 +175,8 @@ def summary(event: RunFinished) -> tuple[str, str]:
     if event.failed:
         return head, f"see `blockwise status {folder}`; try the failed blocks again with `blockwise retry {folder}`"
     if event.state == "done":
-        return head, f"run folder {folder}; pictures with `blockwise report {folder}`"
+        output = f"output {plain(event.output)}; " if event.output else ""
+        return head, f"{output}run folder {folder}; pictures with `blockwise report {folder}`"
     return head, f"run folder {folder}; the same `blockwise run` continues where it stopped"
 
 

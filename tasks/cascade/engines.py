@@ -53,7 +53,7 @@ def _tensorflow_ensemble(members: Sequence[Weights]) -> Ensemble:
     try:
         import tensorflow as tf
     except ImportError:
-        raise DependencyError("engine 'tensorflow' needs TensorFlow: pip install blockwise[tensorflow]") from None
+        raise DependencyError("engine 'tensorflow' needs TensorFlow: pip install -e '.[tensorflow]' in the checkout") from None
 
     def one(x: Any, weights: Weights) -> Any:
         c1 = tf.nn.relu(tf.nn.conv1d(x, weights.conv1.kernel, 1, "VALID") + weights.conv1.bias)

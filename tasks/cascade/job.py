@@ -88,7 +88,7 @@ class Job:
         options = config.options_as(CascadeOptions)
         _check_blocks(config)
         if options.engine == "tensorflow" and find_spec("tensorflow") is None:
-            raise DependencyError("[options] engine = \"tensorflow\" needs TensorFlow: pip install 'blockwise[tensorflow]'")
+            raise DependencyError("[options] engine = \"tensorflow\" needs TensorFlow: pip install -e '.[tensorflow]' in the checkout")
         if config.output.path is None:
             raise ConfigError("[output] path is not set: it names the zarr group that the rates go into")
         recordings = find_recordings(config.input, config.model.path, correction=options.correction)

@@ -161,7 +161,7 @@ def _need_pynwb() -> None:
     try:
         import pynwb  # noqa: F401
     except ImportError:
-        raise DependencyError("writing NWB needs pynwb: pip install 'blockwise[nwb]'") from None
+        raise DependencyError("writing NWB needs pynwb: pip install -e '.[nwb]' in the checkout") from None
 
 
 def _append(file: Path, series: str, rates: Rates, description: str) -> None:

@@ -28,7 +28,7 @@ def test_blocks_bytes_memory_and_details(tmp_path):
     lines = plan_text(plan_of(tmp_path)).splitlines()
     assert lines[0] == "task map, 2 workers"
     assert " ".join(lines[2].split()) == "map 1 9 4 x 4 (16) 0+0, 1+2 shrink 1.75 720 B"
-    assert "memory per worker: 477 MB = 472 MB Python, Dask, torch + 3.0 MB inputs + 2.0 MB outputs" in lines
+    assert "memory per worker: 687 MB = 682 MB Python, Dask, torch + 3.0 MB inputs + 2.0 MB outputs" in lines
     assert lines[-1] == "alignment: every chunk has one writer. Nothing stands against this run."
     for line in ("models: m1, m2", "long name  1", "warning: one looks odd"):
         assert line in lines
@@ -44,7 +44,7 @@ def test_the_pilot_computes_some_blocks_and_writes_nothing(tmp_path, blocks, cou
 
 
 def test_more_memory_than_there_is_warns_and_more_disk_refuses(tmp_path):
-    assert any("2 workers of 477 MB exceed the 500 MB" in w for w in plan_of(tmp_path, memory_bytes=500 * 10**6).warnings)
+    assert any("2 workers of 687 MB exceed the 500 MB" in w for w in plan_of(tmp_path, memory_bytes=500 * 10**6).warnings)
     huge = MapTask(str(tmp_path / "out.zarr"), [Domain("d", ("x",), (10**15,))], GridSpec((10**9,)))
     plan = make_plan(huge, workers=1, memory_bytes=10**12)
     assert "outputs take up to 8 PB, " in plan.refusals[0]
