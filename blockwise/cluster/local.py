@@ -7,7 +7,7 @@ replaced; SIGINT is blocked in the threads that spawn, so that Ctrl-C never reac
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -73,7 +73,8 @@ class LocalWorkers:
             if self.client is not None:
                 self.client.close(timeout=5)
             if self.cluster is not None:
-                self.cluster.close(timeout=10)
+                with suppress(TimeoutError):  # a worker that is starting just now dies with this process
+                    self.cluster.close(timeout=10)
         self._stack.close()
 
     @property
