@@ -29,7 +29,7 @@ from blockwise.heartbeat import drop_dead
 from blockwise.lease import BlockError, Lease, Progress, Receipt
 from blockwise.leasing import Backlog, Flying, Pace, target_lease_s
 from blockwise.status import SlowBlock
-from blockwise.worker import StagePlugin, StageSpec, drain, run_lease
+from blockwise.worker import StageSpec, drain, introduce, run_lease
 
 COMMIT_S: float = 0.1
 """Most seconds between a receipt and its durable mark, beyond the commit itself."""
@@ -42,7 +42,6 @@ UNSEEN_DEATHS: int = 10
 """Deaths of a solo lease that was not seen to start, before its block is blamed all the same."""
 RECEIPT_S: float = 5.0
 """What fetching a receipt may take; where its worker has died since, Dask would run the whole lease again for it."""
-INTRODUCTIONS: int = 5
 POISON_TRIES: int = 2
 DISK_PAUSES_S: tuple[float, ...] = (5, 10, 30, 60, 60, 60, 60, 60, 60, 60)
 """Waits between probes of a full disk; after the last the run stops, resumable."""
@@ -108,7 +107,7 @@ class StageDriver:
         """Work until nothing remains (done or failed), the breaker trips (failed), or a person stops it (interrupted)."""
         client = self.cluster.client
         client.subscribe_topic(self.spec.key, lambda event: self._inbox.put(lambda: self._hear(event[1])))
-        self._introduce()
+        introduce(client, self.spec)
         try:
             while self._state == "running":
                 self._step()
@@ -120,14 +119,6 @@ class StageDriver:
                 with suppress(OSError):  # of a worker that dies meanwhile
                     client.unregister_worker_plugin(self.spec.key)
         return self._state
-
-    def _introduce(self) -> None:
-        """Tell the workers what the stage is; once more where one of them died meanwhile."""
-        for _ in range(INTRODUCTIONS - 1):
-            with suppress(OSError):
-                self.cluster.client.register_plugin(StagePlugin(self.spec), name=self.spec.key)
-                return
-        self.cluster.client.register_plugin(StagePlugin(self.spec), name=self.spec.key)
 
     def _step(self) -> None:
         self._fill()

@@ -25,6 +25,7 @@ from blockwise.task import Task
 TIMEOUT_EXIT: int = 70
 """Exit code of a worker that ended itself because a block hung."""
 ACTIVITY_MS: int = 500
+INTRODUCTIONS: int = 5
 ROOM = "blockwise"
 
 
@@ -80,6 +81,17 @@ class StagePlugin(WorkerPlugin):
         station.draining = True
         if station.pipeline is not None:
             station.pipeline.close(wait=False)
+
+
+def introduce(client: Any, spec: StageSpec) -> None:
+    """Tell the workers what a stage is; again where one of them died meanwhile."""
+    for left in reversed(range(INTRODUCTIONS)):
+        try:
+            client.register_plugin(StagePlugin(spec), name=spec.key)
+            return
+        except OSError:
+            if not left:
+                raise
 
 
 def stations(worker: Worker) -> dict[str, Station]:
