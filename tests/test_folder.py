@@ -1,0 +1,67 @@
+"""The run folder: made once, read anywhere, torn lines skipped."""
+
+import json
+import tomllib
+
+import pytest
+
+from blockwise.config import ClusterConfig, InputConfig, RunConfig, SessionConfig
+from blockwise.errors import MissingError, StorageError
+from blockwise.folder import RunFolder, to_toml
+from blockwise.status import Counts, HistoryPoint, Status
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder.make(tmp_path / "run")
+
+
+def test_a_run_keeps_its_id(folder):
+    assert folder.run
+    assert RunFolder.make(folder.path).run == folder.run
+    assert RunFolder.find(folder.path).run == folder.run
+
+
+def test_a_folder_that_is_not_there_or_cannot_be_made(tmp_path):
+    with pytest.raises(MissingError, match="no run folder"):
+        RunFolder.find(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        RunFolder.make(tmp_path / "file" / "run")
+
+
+def test_the_configuration_comes_back_from_both_files(folder):
+    sessions = (SessionConfig(path="/a.npy", frame_rate=30.0), SessionConfig(path='/b "quoted".npy'))
+    config = RunConfig(
+        task="map", input=InputConfig(sessions=sessions), options={"threshold": 0.5, "names": ["x"]}, cluster=ClusterConfig(workers=2)
+    )
+    folder.save_config(config)
+    assert folder.load_config() == config
+    assert RunConfig.model_validate(tomllib.loads((folder.path / "config.toml").read_text())) == config
+    assert tomllib.loads(to_toml(config))["input"]["sessions"][1]["path"] == '/b "quoted".npy'
+
+
+def test_a_run_that_never_began_has_no_configuration_and_is_planned(folder):
+    with pytest.raises(MissingError, match=r"config\.json"):
+        folder.load_config()
+    assert folder.read_status().state == "planned"
+
+
+def test_a_status_is_replaced_whole(folder):
+    for done in (1, 2):
+        status = Status(run=folder.run, task="t", folder="f", output="", state="running", blocks=Counts(total=3, done=done), stages=())
+        folder.write_status(status)
+        assert folder.read_status() == status
+    assert not list(folder.path.glob(".status*"))
+
+
+def test_torn_lines_are_skipped(folder):
+    folder.note_history(HistoryPoint(1.0, 2, 3))
+    folder.note_start(adopted={})
+    for name in ("history.jsonl", "provenance.jsonl"):
+        with (folder.path / name).open("a") as file:
+            file.write('{"at_s": 1')
+    assert folder.history() == [HistoryPoint(1.0, 2, 3)]
+    (start,) = folder.starts()
+    assert start["versions"]["numpy"]
+    assert json.dumps(start)
