@@ -131,7 +131,6 @@ def load_model(model: "str | Path | Model") -> Model:
     folder = Path(model).expanduser()
     if not folder.is_dir():
         from blockwise.models import find
-
         from tasks.cascade.registry import registry
 
         folder = find(str(model), registry())

@@ -20,5 +20,5 @@ def test_tensorflow_gives_the_numbers_of_torch(window, frames):
 
 def test_a_missing_tensorflow_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(DependencyError, match=r"pip install blockwise\[tensorflow\]"):
+    with pytest.raises(DependencyError, match=r"pip install -e '.\[tensorflow\]'"):
         load_ensemble([random_weights()], "tensorflow")

@@ -245,7 +245,7 @@ def test_what_cannot_be_run_is_refused_with_words(scene, tmp_path, monkeypatch, 
 
 def test_an_engine_that_is_not_installed_is_refused_before_blocks_fail(scene, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # what Python itself keeps of a module that must not be found
-    with pytest.raises(DependencyError, match=r"pip install 'blockwise\[tensorflow\]'"):
+    with pytest.raises(DependencyError, match=r"pip install -e '.\[tensorflow\]'"):
         task_of(scene, tmp_path / "out", engine="tensorflow")
 
 

@@ -142,6 +142,6 @@ def test_rates_of_another_shape_are_refused(recorded, rates, tmp_path):
 
 def test_writing_without_pynwb_names_the_extra(recorded, rates, monkeypatch):
     monkeypatch.setitem(sys.modules, "pynwb", None)
-    with pytest.raises(DependencyError, match=r"pip install 'blockwise\[nwb\]'"):
+    with pytest.raises(DependencyError, match=r"pip install -e '.\[nwb\]'"):
         nwb.write_back(str(recorded[0]), rates[0])
     assert find(recorded[0])[0].shape == (4, 200)
