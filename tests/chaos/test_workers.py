@@ -1,0 +1,69 @@
+"""Worker processes that die at the worst time: before they have connected. A run must get its workers back."""
+
+import threading
+import time
+
+import psutil
+import pytest
+
+from blockwise.cluster import local
+from blockwise.cluster.local import LocalWorkers
+from blockwise.config import ClusterConfig
+from blockwise.events import BlocksDone
+from blockwise.testing import Faulty
+from tests.cluster import drive, map_task
+
+pytestmark = pytest.mark.slow
+
+
+def spawned(besides):
+    """Worker processes of this process that are not among `besides`; Python's helper for semaphores is none."""
+    children = [p for p in psutil.Process().children(recursive=True) if p.pid not in besides]
+    found = []
+    for process in children:
+        try:
+            if "spawn_main" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+def test_a_worker_that_dies_while_it_starts_is_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "ASK_EVERY_S", 0.5)
+    (tmp_path / "count").mkdir()
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
+    with LocalWorkers(ClusterConfig(workers=1, device="cpu")) as workers:
+        (first,) = spawned(before)
+        killed, pause = [], threading.Event()
+
+        def kill_twice():
+            first.kill()
+            end = time.monotonic() + 60
+            while len(killed) < 2 and time.monotonic() < end:
+                for process in spawned(before | {first.pid, *killed}):
+                    process.kill()  # it imports still, and has told nobody that it is there
+                    killed.append(process.pid)
+                pause.wait(0.01)
+
+        threads = []
+
+        def at_first(event, driver):
+            if isinstance(event, BlocksDone) and not threads:
+                threads.append(threading.Thread(target=kill_twice))
+                threads[0].start()
+
+        task = map_task(tmp_path, 500, Faulty({}, str(tmp_path / "count"), pause_s=0.005))
+        run = drive(workers, tmp_path, task, on_event=at_first)
+        threads[0].join(60)
+    assert len(killed) == 2
+    assert (run.state, run.books.done, run.attempts) == ("done", 500, [])
+
+
+def test_a_cluster_that_is_closed_while_a_worker_restarts_closes(tmp_path):
+    before = {p.pid for p in psutil.Process().children(recursive=True)}
+    with LocalWorkers(ClusterConfig(workers=2, device="cpu")):
+        for process in spawned(before):
+            process.kill()
+    _, alive = psutil.wait_procs(spawned(before), timeout=20)
+    assert alive == []
