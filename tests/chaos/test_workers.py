@@ -67,3 +67,15 @@ def test_a_cluster_that_is_closed_while_a_worker_restarts_closes(tmp_path):
             process.kill()
     _, alive = psutil.wait_procs(spawned(before), timeout=20)
     assert alive == []
+
+
+def test_a_worker_that_dask_has_given_up_is_asked_for_again(monkeypatch):
+    monkeypatch.setattr(local, "ASK_EVERY_S", 0.1)
+    with LocalWorkers(ClusterConfig(workers=1, device="cpu")) as workers:
+        (keeper,) = workers.cluster.workers.values()
+        workers.client.sync(keeper.close)
+        end, pause = time.monotonic() + 60, threading.Event()
+        while list(workers.cluster.workers.values()) == [keeper] or not workers.count():
+            assert time.monotonic() < end, "no worker came back"
+            pause.wait(0.05)
+        assert workers.client.submit(sum, [1, 2]).result(30) == 3
