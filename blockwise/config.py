@@ -128,11 +128,18 @@ def validated(schema: type[Model], values: Mapping[str, Any], where: str = "") -
 def _sentence(schema: type[BaseModel], error: dict[str, Any], where: str) -> str:
     location = [str(p) for p in error["loc"]]
     key = ".".join(([where] if where else []) + location)
+    if error["type"] == "missing":
+        return f"{key} is missing: `blockwise init TASK INPUT` writes a configuration that has it"
     if error["type"] != "extra_forbidden":
-        return f"{key}: {error['msg']}, got {error['input']!r}"
+        return f"{key}: {error['msg']}, got {_shown(error['input'])}"
     known = _known_keys(schema, location[:-1])
     near = difflib.get_close_matches(location[-1], known, 1, 0.5)
     return f"unknown key {key!r}: " + (f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}")
+
+
+def _shown(value: object) -> str:
+    """A value in the words of TOML."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _known_keys(schema: type[BaseModel], location: Sequence[str]) -> list[str]:

@@ -50,12 +50,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """One model for a recording, and why; `warnings` are what does not fit."""
+    """One model for a recording, and why; `warnings` are what does not fit. `fits` is False where it is only the nearest and of no use."""
 
     name: str
     reason: str
     warnings: tuple[str, ...] = ()
     present: bool = False
+    fits: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,10 +53,14 @@ def suggest(
     task: Task = None,
     json_: Json = False,
 ) -> None:
-    """Name the model that fits a recording, and say why."""
+    """Name the model that fits a recording, and say why; where none fits, exit with 2 and say what is nearest."""
+    from blockwise.errors import ModelError
+
     chosen = _one_registry(task, advising=True)
     wishes = {"indicator": indicator, "causal": causal, "smoothing": smoothing, "inhibitory": inhibitory}
     suggestion = chosen.suggest(frame_rate=frame_rate, **wishes)
+    if not suggestion.fits:
+        raise ModelError(f"no model fits. {' '.join(suggestion.warnings)}\nNearest: {suggestion.name}. {suggestion.reason}")
     if json_:
         _echo_json(asdict(suggestion))
         return

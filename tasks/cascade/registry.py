@@ -76,6 +76,7 @@ def suggest(
     smoothing: float | None = None,
     inhibitory: bool = False,
     present: bool = False,
+    whose: str = "your",
 ) -> Suggestion:
     """The model that fits a recording best.
 
@@ -90,6 +91,11 @@ def suggest(
     smoothing : s, standard deviation of the kernel.
     inhibitory : the neurons are interneurons.
     present : choose among models on this machine.
+    whose : rate it is, in the words of the reason: "your", "the file's", "the assumed".
+
+    Returns
+    -------
+    The best; it does not `fit` where its rate is so far off that a run refuses it, or where it is for the other kind of cells.
 
     Raises
     ------
@@ -117,15 +123,16 @@ def suggest(
         raise ConfigError("no model to choose among: `blockwise models list` shows all, `blockwise models get NAME` fetches one")
     best = min(choice, key=misfit)
     wishes = _unmet(best, frame_rate, indicator, causal, smoothing, inhibitory)
-    return Suggestion(best.entry.name, _reason(best, frame_rate), tuple(wishes), best.entry.present)
+    fits = best.off(frame_rate) <= LARGEST_RATE_ERROR and best.inhibitory == inhibitory
+    return Suggestion(best.entry.name, _reason(best, f"{whose} {frame_rate:g} Hz", frame_rate), tuple(wishes), best.entry.present, fits)
 
 
-def _reason(c: _Candidate, frame_rate: float) -> str:
+def _reason(c: _Candidate, wanted: str, frame_rate: float) -> str:
     cells = "interneurons" if c.inhibitory else "excitatory neurons" if c.general else c.family.replace("_", " ")
     breadth = "with many indicators" if c.general else "of one kind of recording"
     where = "It is on this machine." if c.entry.present else f"Fetch it: blockwise models get {c.entry.name}"
     return (
-        f"Trained for {c.frame_rate:g} Hz, {c.off(frame_rate):.1%} from your {frame_rate:g} Hz, on {cells} {breadth}; "
+        f"Trained for {c.frame_rate:g} Hz, {c.off(frame_rate):.1%} from {wanted}, on {cells} {breadth}; "
         f"{'causal' if c.causal else 'symmetric'} kernel, smoothing {c.smoothing * 1000:g} ms. {where}"
     )
 

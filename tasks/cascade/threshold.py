@@ -21,7 +21,7 @@ def check_threshold(threshold: Any) -> int | None:
         return None
     if np.ndim(threshold) == 0 and not isinstance(threshold, str) and threshold in (0, 1):
         return int(threshold)
-    raise ConfigError(f"threshold {threshold!r}: use 0 (no negative rates), 1 (no rates below a spike's) or False (rates as they are)")
+    raise ConfigError(f"threshold {threshold!r}: use 0 (no negative rates), 1 (no rates below a spike's) or false (rates as they are)")
 
 
 def spike_threshold(sigma: float) -> float:

@@ -5,8 +5,9 @@
     post_z, post_y, post_x  int64    nm, likewise
     score                   float64  what `detect` was asked for: sum, mean, max or count over the component, or the maximum
 
-Tables that were mapped carry further columns: pre_segment, post_segment (uint64), pre_skeleton, post_skeleton (int64), and others of
-their makers. Rows are ordered by the position of the post site, z first, so that a table's bytes follow from its content.
+Tables that were mapped carry further columns: segment_pre, segment_post, body_pre, body_post (uint64), skeleton_pre, skeleton_post
+(int64), and others of their makers. Rows are ordered by the position of the post site, z first, so that a table's bytes follow from its
+content.
 """
 
 from collections.abc import Mapping, Sequence
