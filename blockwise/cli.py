@@ -28,7 +28,28 @@ if TYPE_CHECKING:
 USAGE, INTERRUPTED = 2, 3
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP_NAMES)
+FURTHER = "blockwise.commands"
+"""Entry points that add commands."""
+
+
+class _Commands(typer.core.TyperGroup):
+    """All commands; those that tasks add are imported for their line of help when the list is shown, and not before."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        for entry in entry_points(group=FURTHER):
+            self.commands[entry.name].help = _line_of_help(entry)
+        super().format_help(ctx, formatter)
+
+
+def _line_of_help(entry: EntryPoint) -> str:
+    try:
+        told = typer.main.get_command(_as_typer(entry.load())).help or ""
+    except ImportError as error:
+        return f"Cannot be imported: {error}"
+    return told.partition("\n")[0]
+
+
+app = typer.Typer(cls=_Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=HELP_NAMES)
 
 Config = Annotated[Path, typer.Argument(help="A TOML configuration, as `blockwise init` writes one, or a run folder.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
@@ -47,13 +68,23 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command()
 def init(
-    task: Annotated[str, typer.Argument(help="A task, e.g. cascade.")], source: Annotated[str, typer.Argument(help="What it shall read.")]
+    task: Annotated[str, typer.Argument(help="A task, e.g. cascade.")],
+    source: Annotated[str, typer.Argument(help="What it shall read.")],
+    frame_rate: Annotated[
+        float | None, typer.Option(help="Of a recording, in Hz; what the file states where not given.", show_default=False)
+    ] = None,
 ) -> None:
     """Print a commented configuration for an input: blockwise init cascade RECORDING > run.toml."""
+    from inspect import signature
+
     from blockwise.config import RunConfig, validated
     from blockwise.run import task_class
 
-    typer.echo(task_class(validated(RunConfig, {"task": task})).template(source), nl=False)
+    template = task_class(validated(RunConfig, {"task": task})).template
+    given = {} if frame_rate is None else {"frame_rate": frame_rate}
+    if given and "frame_rate" not in signature(template).parameters:
+        raise ConfigError(f"--frame-rate {frame_rate:g}: a configuration of {task} has none; leave it out")
+    typer.echo(template(source, **given), nl=False)
 
 
 @app.command()
@@ -180,9 +211,12 @@ def clean(
 ) -> None:
     """Sweep what killed writers left in the output of a run; with --all delete the run."""
     from blockwise.upkeep import clean as clean_run
+    from blockwise.upkeep import own_output
 
     if everything and not yes:
-        typer.confirm(f"Delete {folder} and the output it made?", abort=True)
+        output = own_output(folder)
+        question = f"Delete {folder} and its output, {output}?" if output else f"Delete {folder}? No output of this run is there."
+        typer.confirm(question, abort=True)
     cleaned = clean_run(folder, everything=everything)
     gone = [name for name, deleted in (("the output", cleaned.output), ("the run folder", cleaned.folder)) if deleted]
     typer.echo(f"{cleaned.leftovers} leftover files removed" + (f", {' and '.join(gone)} deleted" if gone else ""))
@@ -202,9 +236,11 @@ def doctor(json_: Json = False) -> None:
 
 def _configured(path: Path, overrides: list[str] | None) -> "RunConfig":
     """The configuration in a file, or the one that a run folder was last started with, with overrides and absolute paths."""
-    from blockwise.config import load_config, overridden, with_places
+    from blockwise.config import load_config, overridden, refuse_data, with_places
     from blockwise.upkeep import config_of
 
+    if path.is_dir():
+        refuse_data(path)
     config = overridden(config_of(path), overrides or ()) if path.is_dir() else load_config(path, overrides or ())
     return with_places(config, path)
 
@@ -243,16 +279,21 @@ def _add_command(entry: EntryPoint) -> None:
     """Register a command that a task adds; what it runs is imported when it is called, not to be listed."""
     passed_on = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
-    @app.command(entry.name, help=f"From {entry.module}: see blockwise {entry.name} --help.", context_settings=passed_on)
+    @app.command(entry.name, context_settings=passed_on)
     def call(ctx: typer.Context) -> None:
-        found = entry.load()
-        if not isinstance(found, typer.Typer):
-            found, function = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=HELP_NAMES), found
-            found.command()(function)
-        found(ctx.args, prog_name=f"blockwise {entry.name}")
+        _as_typer(entry.load())(ctx.args, prog_name=f"blockwise {entry.name}")
 
 
-for _entry in sorted(entry_points(group="blockwise.commands"), key=lambda e: e.name):
+def _as_typer(found: Any) -> typer.Typer:
+    """What an entry point of commands names: an app of its own, or the function of one command."""
+    if isinstance(found, typer.Typer):
+        return found
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=HELP_NAMES)
+    single.command()(found)
+    return single
+
+
+for _entry in sorted(entry_points(group=FURTHER), key=lambda e: e.name):
     _add_command(_entry)
 
 

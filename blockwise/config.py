@@ -155,18 +155,43 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises
     ------
-    MissingError : no such file.  ConfigError : not TOML, unknown keys or wrong values.
+    MissingError : no such file.  ConfigError : data, not TOML, empty, unknown keys or wrong values.
     """
     file = Path(path)
     if not file.is_file():
         raise MissingError(f"no configuration at {file}: write one with `blockwise init TASK INPUT > run.toml`")
+    refuse_data(file)
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # not TOML, or not even UTF-8
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
     for key, value in [*_environment(), *map(_override, overrides)]:
         _put(values, key, value)
+    if not values:
+        raise ConfigError(
+            f"{file} sets nothing: it must say at least `task` and, under [input], `path`; "
+            "`blockwise init TASK INPUT > run.toml` writes a whole configuration"
+        )
     return validated(RunConfig, values)
+
+
+def refuse_data(path: Path) -> None:
+    """Refuse a recording or volume that was given in place of its configuration: a file with a zero byte, or the folder of an array.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if path.is_dir():
+        data = any((path / mark).exists() for mark in ("zarr.json", ".zarray", ".zgroup", "attributes.json", "info"))
+    else:
+        with path.open("rb") as file:
+            data = b"\0" in file.read(4096)
+    if data:
+        raise ConfigError(
+            f"{path} holds data, and a configuration is wanted that names it: write one with `blockwise init TASK {path} > run.toml` "
+            "(`blockwise doctor` lists the tasks), then `blockwise run run.toml`"
+        )
 
 
 def with_places(config: RunConfig, path: str | Path) -> RunConfig:

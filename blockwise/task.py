@@ -90,6 +90,8 @@ class Task(ABC):
     def template(cls, source: str) -> str:
         """A commented configuration for an input, which `plan` accepts: what `blockwise init` prints.
 
+        A task that reads recordings may take a further `frame_rate` (Hz): what `--frame-rate` gives.
+
         Raises
         ------
         InputError : the input cannot be read.

@@ -241,7 +241,7 @@ def clean(path: str | Path, *, everything: bool = False) -> Cleaned:
         refuse_second(str(path), drop_dead(ledger))
     finally:
         ledger.close()
-    output = _own_output(config, folder)
+    output = own_output(path)
     leftovers = sweep_locks(output, older_s=0) if output else 0
     if everything:
         if output:
@@ -250,10 +250,16 @@ def clean(path: str | Path, *, everything: bool = False) -> Cleaned:
     return Cleaned(leftovers, not folder.path.exists(), everything and output is not None)
 
 
-def _own_output(config: RunConfig, folder: RunFolder) -> str | None:
-    """The output, if it exists and this run made it."""
-    path = config.output.path
-    return path if path is not None and claim_of(path).get("run") == folder.run else None
+def own_output(path: str | Path) -> str | None:
+    """The output of the run in a folder, if it exists and this run made it.
+
+    Raises
+    ------
+    MissingError : no run there.
+    """
+    folder = RunFolder.find(path)
+    output = folder.load_config().output.path
+    return output if output is not None and claim_of(output).get("run") == folder.run else None
 
 
 def config_of(path: str | Path) -> RunConfig:

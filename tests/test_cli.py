@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import zarr
 
-from blockwise.cli import app
+from blockwise.cli import _line_of_help, app
 from blockwise.folder import FILES, RunFolder
 from tests.cascade.random_model import write_model
 from tests.runs import blockwise, configuration, stamps, traces
@@ -38,6 +39,32 @@ def test_wrong_usage_ends_with_2(arguments):
     told = blockwise(*arguments)
     assert (told.code, told.out) == (2, "")
     assert told.err
+
+
+def test_the_list_of_commands_says_what_each_does():
+    told = " ".join(blockwise("--help").out.replace("│", " ").split())
+    for text in (
+        "train Train a Cascade ensemble",
+        "benchmark Train Cascade without each",
+        "demo Simulate three",
+        "models Published models by name",
+    ):
+        assert text in told
+
+
+def test_a_command_that_cannot_be_imported_says_so_in_the_list():
+    assert _line_of_help(EntryPoint("broken", "no.such.module:command", "blockwise.commands")).startswith("Cannot be imported: No module")
+
+
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_data_in_place_of_a_configuration_teaches_init(tmp_path, command):
+    np.save(tmp_path / "rec.npy", traces())
+    zarr.create_array(str(tmp_path / "rec.zarr"), data=traces())
+    for data in (tmp_path / "rec.npy", tmp_path / "rec.zarr"):
+        told = blockwise(command, data)
+        assert (told.code, told.out) == (2, "")
+        assert f"{data} holds data, and a configuration is wanted" in told.err
+        assert f"blockwise init TASK {data} > run.toml" in told.err
 
 
 def test_the_version(capsys):

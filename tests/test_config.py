@@ -40,6 +40,8 @@ REFUSED = [
     ("[blocks]\nshape = 'big'", "blocks.shape.*'auto', got 'big'"),
     ("input = 'a.npy'", "input: .*got 'a.npy'"),
     ("[run]\nretries = 1.5", "run.retries: .*got 1.5"),
+    ("[output]\npath = false", "output.path: .*got false"),
+    ("[[input.sessions]]\nname = 'x'", "input.sessions.0.path is missing: `blockwise init TASK INPUT`"),
 ]
 
 
@@ -60,6 +62,15 @@ def test_what_is_not_toml_is_refused_with_its_place(tmp_path, content):
     (tmp_path / "run.toml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"run\.toml is not valid TOML"):
         load_config(tmp_path / "run.toml")
+
+
+@pytest.mark.parametrize("content", [b"", b"# a comment\n\n"])
+def test_an_empty_file_is_refused_with_what_is_missing(tmp_path, content):
+    (tmp_path / "run.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"run\.toml sets nothing: .*`task` and, under \[input\], `path`; `blockwise init"):
+        load_config(tmp_path / "run.toml")
+    with pytest.raises(ConfigError, match="task is missing"):
+        load_config(tmp_path / "run.toml", ["input.path=a.npy"])
 
 
 def test_a_missing_file_teaches_init(tmp_path):

@@ -10,6 +10,7 @@ from blockwise.errors import ConfigError, MissingError, ModelError, StorageError
 from blockwise.models import Entry, Registry, Suggestion, find, get, models_folder, read_list, registries, update, updated_list
 from blockwise.models_command import app
 from tests.http_server import serve
+from tests.runs import blockwise
 
 
 @pytest.fixture(autouse=True)
@@ -177,6 +178,13 @@ def test_suggest_names_one_on_stdout_and_says_why():
     assert len(told.stdout.splitlines()) == 1
     assert "1.7% from your 30.5 Hz" in told.stderr
     assert json.loads(command("suggest", "--frame-rate", "7.5", "--json").stdout)["name"].startswith("Global_EXC_7.5Hz")
+
+
+@pytest.mark.parametrize(("words", "why"), [(("22",), "nearest is for 20 Hz, 10% off"), (("22", "--json"), "Nearest: Global_EXC_20Hz")])
+def test_suggest_names_none_where_none_fits(words, why):
+    told = blockwise("models", "suggest", "--frame-rate", *words)
+    assert (told.code, told.out) == (2, "")
+    assert why in told.err
 
 
 def test_a_task_without_models_is_refused():

@@ -300,7 +300,8 @@ def test_clean_sweeps_leftovers_and_with_all_deletes_what_the_run_made(ran):
     assert "1 leftover files removed" in blockwise("clean", run).out
     assert output.exists()
     (run / "notes.txt").write_text("mine")
-    assert blockwise("clean", run, "--all").code == 1  # nobody said yes
+    asked = blockwise("clean", run, "--all")
+    assert (asked.code, f"Delete {run} and its output, {output}?" in asked.out) == (1, True)  # nobody said yes
     assert output.exists()
     assert "the output deleted" in blockwise("clean", run, "--all", "--yes").out
     assert not output.exists()
@@ -311,6 +312,7 @@ def test_clean_sweeps_leftovers_and_with_all_deletes_what_the_run_made(ran):
 def test_clean_leaves_another_runs_output(ran, tmp_path, workers):  # noqa: F811
     other = RunFolder.make(tmp_path / "other.run")
     other.save_config(RunFolder(ran.with_suffix(".run")).load_config())
+    assert "No output of this run is there." in blockwise("clean", other.path, "--all").out
     clean(other.path, everything=True)
     assert not other.path.exists()
     assert chunks(ran, "a")

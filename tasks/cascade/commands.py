@@ -34,7 +34,7 @@ def benchmark(
     workers: Annotated[int | None, typer.Option(help="Local workers; one per core where not given.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="The scores as one JSON object on stdout.")] = False,
 ) -> None:
-    """Train without each dataset in turn (or each --held-out group) and score on what was held out, neuron by neuron."""
+    """Train Cascade without each dataset in turn (or each --held-out group) and score on what was held out, neuron by neuron."""
     import sys
     from contextlib import closing
 

@@ -3,41 +3,61 @@
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
-from blockwise.config import InputConfig
+from blockwise.config import InputConfig, validated
 from blockwise.errors import InputError
 from blockwise.models import Suggestion
 from tasks.cascade.registry import suggest
 from tasks.spikes.recordings import Recording, find_recordings
 
 ASSUMED_RATE = 30.0
+
+Origin = Literal["read", "given", "assumed"]
+"""Where a frame rate comes from: the file, --frame-rate, or nowhere."""
+
+RATE_NOTES: dict[Origin, str] = {
+    "read": "Hz, as the file states",
+    "given": "Hz, as given",
+    "assumed": "assumed: the file states none. CHECK IT, or say it: blockwise init --frame-rate",
+}
+WHOSE: dict[Origin, str] = {"read": "the file's", "given": "your", "assumed": "the assumed"}
 NAMED = 20
 """Most recordings of a set that the head of the configuration lists."""
 
 
-def template(source: str) -> str:
+def template(source: str, frame_rate: float | None = None) -> str:
     """A configuration that `plan` accepts, with shape, variable and rate read from the recording and a model suggested for it.
+
+    Parameters
+    ----------
+    frame_rate : Hz, of every recording; None takes what the files state, or 30 Hz where one states none.
 
     Raises
     ------
-    MissingError, InputError : the recording cannot be read.
+    MissingError, InputError : the recording cannot be read.  ConfigError : a frame rate not above 0.
     """
-    try:
-        recordings, assumed = find_recordings(InputConfig(path=source)), False
-    except InputError as error:
-        if "states no frame rate" not in str(error):
-            raise
-        recordings, assumed = find_recordings(InputConfig(path=source, frame_rate=ASSUMED_RATE)), True
-    models = {r.frame_rate: model_for(r.frame_rate) for r in recordings}
+    recordings, origin = _found(source, frame_rate)
+    models = {r.frame_rate: model_for(r.frame_rate, WHOSE[origin]) for r in recordings}
     same = len({m.name for m in models.values()}) == 1
-    parts = [_head(recordings), _input(source, recordings, assumed) if same else "", _model(models.values())]
+    parts = [_head(recordings), _input(source, recordings, origin) if same else "", _model(models.values())]
     return "\n".join([*filter(None, parts), _rest(source), *([] if same else _sessions(recordings, models))])
 
 
-def model_for(frame_rate: float) -> Suggestion:
+def _found(source: str, frame_rate: float | None) -> tuple[tuple[Recording, ...], Origin]:
+    given = validated(InputConfig, {"path": source, "frame_rate": frame_rate}, "input")
+    try:
+        return find_recordings(given), "read" if frame_rate is None else "given"
+    except InputError as error:
+        if "states no frame rate" not in str(error):
+            raise
+        return find_recordings(InputConfig(path=source, frame_rate=ASSUMED_RATE)), "assumed"
+
+
+def model_for(frame_rate: float, whose: str = "your") -> Suggestion:
     """The model to suggest: one that is on this machine where one fits, else the published one that fits best."""
-    here = suggest(frame_rate=frame_rate, present=True)
-    return suggest(frame_rate=frame_rate) if here.warnings else here
+    here = suggest(frame_rate=frame_rate, present=True, whose=whose)
+    return suggest(frame_rate=frame_rate, whose=whose) if here.warnings else here
 
 
 def _head(recordings: tuple[Recording, ...]) -> str:
@@ -49,15 +69,14 @@ def _head(recordings: tuple[Recording, ...]) -> str:
     )
 
 
-def _input(source: str, recordings: tuple[Recording, ...], assumed: bool) -> str:
+def _input(source: str, recordings: tuple[Recording, ...], origin: Origin) -> str:
     first = recordings[0]
     lines = ["[input]", f"path = {_text(source)}"]
     if first.variable and len(recordings) == 1:
         lines.append(f"variable = {_text(first.variable)}")
     rates = sorted({r.frame_rate for r in recordings})
     if len(rates) == 1:
-        note = "assumed: the file states none. CHECK IT" if assumed else "Hz, as the file states"
-        lines.append(f"frame_rate = {first.frame_rate:g}  # {note}")
+        lines.append(f"frame_rate = {first.frame_rate:g}  # {RATE_NOTES[origin]}")
     else:
         lines.append(f"# frame_rate: every file states its own, {rates[0]:g} to {rates[-1]:g} Hz")
     return "\n".join([*lines, ""])

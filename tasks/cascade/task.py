@@ -131,11 +131,11 @@ class Cascade(CascadeStage):
         return cls(Job.from_config(config))
 
     @classmethod
-    def template(cls, source: str) -> str:
+    def template(cls, source: str, frame_rate: float | None = None) -> str:
         """A commented configuration for a recording; see tasks.cascade.preset."""
         from tasks.cascade.preset import template
 
-        return template(source)
+        return template(source, frame_rate)
 
     def stages(self) -> Sequence[Task]:
         from tasks.cascade.discrete_stage import DiscreteStage

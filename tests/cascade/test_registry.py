@@ -48,6 +48,26 @@ def test_what_does_not_fit_is_said(wishes, warning):
     assert re.search(warning, told[0])
 
 
+@pytest.mark.parametrize(
+    ("wishes", "fits"),
+    [({"frame_rate": 31}, True), ({"frame_rate": 22}, False), ({"frame_rate": 30, "smoothing": 0.07}, True)],
+    ids=str,
+)
+def test_a_rate_that_a_run_would_refuse_does_not_fit(wishes, fits):
+    assert suggest(PUBLISHED, **wishes).fits is fits
+
+
+def test_the_other_kind_of_cells_does_not_fit():
+    name = "Global_EXC_30Hz_smoothing50ms"
+    told = suggest(Registry("cascade", {name: Entry(name, "http://x/y")}), frame_rate=30, inhibitory=True)
+    assert (told.name, told.fits) == (name, False)
+    assert told.warnings == ("No model for interneurons is known at that rate.",)
+
+
+def test_the_reason_says_whose_rate_it_is():
+    assert "0.0% from the assumed 30 Hz" in suggest(PUBLISHED, frame_rate=30, whose="the assumed").reason
+
+
 @pytest.mark.parametrize("indicator", ["GCaMP6f", "gcamp-6s", "OGB-1", "jRGECO1a", "Cal-520", None])
 def test_known_indicators_pass_without_a_word(indicator):
     assert suggest(PUBLISHED, frame_rate=30, indicator=indicator).warnings == ()

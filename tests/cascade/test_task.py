@@ -1,5 +1,6 @@
 """Cascade on blocks equals Cascade on arrays (G7), whatever the blocks; and what a run leaves beside its rates."""
 
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -306,6 +307,37 @@ def test_init_writes_a_configuration_that_plan_takes_or_explains(tmp_path, monke
         assert "12.5Hz" in name
         assert f"blockwise models get {name}" in planned.err
         assert f"blockwise models get {name}" in made.out
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "rate", "note", "reason"),
+    [
+        ("rec.npy", (), 30.0, "assumed: the file states none. CHECK IT", "from the assumed 30 Hz"),
+        ("rec.npy", ("--frame-rate", 7.5), 7.5, "Hz, as given", "from your 7.5 Hz"),
+        ("rec.zarr", (), 30.0, "Hz, as the file states", "from the file's 30 Hz"),
+        ("rec.zarr", ("--frame-rate", 7.5), 7.5, "Hz, as given", "from your 7.5 Hz"),
+    ],
+    ids=str,
+)
+def test_init_says_where_the_frame_rate_comes_from(tmp_path, monkeypatch, source, options, rate, note, reason):
+    monkeypatch.chdir(tmp_path)
+    np.save("rec.npy", traces())
+    zarr.create_array("rec.zarr", data=traces()).attrs["frame_rate"] = 30.0
+    made = blockwise("init", "cascade", source, *options)
+    Path("run.toml").write_text(made.out)
+    assert load_config("run.toml").input.frame_rate == rate
+    assert f"frame_rate = {rate:g}  # {note}" in made.out
+    assert reason in made.out
+
+
+@pytest.mark.parametrize(
+    ("task", "rate", "words"), [("cascade", -1, "input.frame_rate: .*got -1"), ("cascade-training", 30, "--frame-rate 30: .* has none")]
+)
+def test_init_refuses_a_frame_rate_that_means_nothing(tmp_path, task, rate, words):
+    np.save(tmp_path / "rec.npy", traces())
+    made = blockwise("init", task, tmp_path / "rec.npy", "--frame-rate", rate)
+    assert (made.code, made.out) == (2, "")
+    assert re.search(words, made.err)
 
 
 def test_init_of_a_set_with_several_rates_names_a_model_for_each(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def test_thresholds_as_the_original_takes_them(given, meant):
 
 @pytest.mark.parametrize("given", [2, None, "False", "1", 0.5, NAN, [0, 1], -1])
 def test_other_thresholds_are_refused(given):
-    with pytest.raises(ConfigError, match=r"threshold .*: use 0"):
+    with pytest.raises(ConfigError, match=r"threshold .*: use 0 .* or false \("):
         check_threshold(given)
 
 
