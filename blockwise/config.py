@@ -10,13 +10,17 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from blockwise.errors import ConfigError, MissingError
 
 Model = TypeVar("Model", bound=BaseModel)
+
+Place = Annotated[str, "place"]
+"""A file, folder, URL or registered name among a task's options; what exists is made absolute, as the paths of the sections are."""
 
 
 class Section(BaseModel):
@@ -34,11 +38,14 @@ class SessionConfig(Section):
 
 
 class InputConfig(Section):
-    """`[input]`: a path, URL, folder or glob, or a list of sessions."""
+    """`[input]`: a path, URL, folder or glob, or a list of sessions. Voxel size and offset in nm, z y x, where the file does not tell."""
 
     path: str | None = None
     variable: str | None = None
     frame_rate: float | None = Field(None, gt=0)
+    voxel_size: tuple[float, ...] | None = None
+    offset: tuple[float, ...] | None = None
+    resample: bool = False
     sessions: tuple[SessionConfig, ...] = ()
 
 
@@ -194,10 +201,11 @@ def refuse_data(path: Path) -> None:
         )
 
 
-def with_places(config: RunConfig, path: str | Path) -> RunConfig:
+def with_places(config: RunConfig, path: str | Path, options: type[BaseModel] | None = None) -> RunConfig:
     """The configuration with absolute paths, and with a run folder and an output beside its file where it names none.
 
     run.toml -> run.run and run.zarr. Relative paths are those of the working directory, so that the run folder can be read from any.
+    `options` is the schema of the task's own keys, which tells places among them.
     """
     file = Path(path)
     values = config.model_dump()
@@ -211,7 +219,33 @@ def with_places(config: RunConfig, path: str | Path) -> RunConfig:
         key = "path" if section is values["model"] else "model"
         if section[key] and Path(section[key]).exists():  # anything else is a name in the registry
             section[key] = _absolute(section[key])
+    if options is not None:
+        values["options"] = _placed(options, values["options"])
     return validated(RunConfig, values)
+
+
+def _placed(schema: type[BaseModel], values: Any) -> Any:
+    """Options with absolute places, nested sections too; what does not fit the schema stays, to be refused by it."""
+    if not isinstance(values, Mapping):
+        return values
+    placed = dict(values)
+    for name, field in schema.model_fields.items():
+        if name not in placed:
+            continue
+        if (inner := _inner_schema(field.annotation)) is not None:
+            placed[name] = _placed(inner, placed[name])
+        elif _is_place(field) and isinstance(placed[name], str) and Path(placed[name]).expanduser().exists():
+            placed[name] = _absolute(placed[name])
+    return placed
+
+
+def _is_place(field: FieldInfo) -> bool:
+    marks = [*field.metadata, *(m for a in get_args(field.annotation) for m in getattr(a, "__metadata__", ()))]
+    return "place" in marks
+
+
+def _inner_schema(annotation: Any) -> type[BaseModel] | None:
+    return next((a for a in (annotation, *get_args(annotation)) if isinstance(a, type) and issubclass(a, BaseModel)), None)
 
 
 def _absolute(path: str | None) -> str | None:

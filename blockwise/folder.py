@@ -5,6 +5,7 @@
     ledger.sqlite   what is done, unless [ledger] url keeps it elsewhere
     status.json     the state, replaced atomically every second by the driver
     history.jsonl   blocks and bytes over time, a line every few seconds
+    resolved.json   what the first start decided where the configuration says "auto"
     provenance.jsonl  one line per start: versions, host, adopted differences
     run.log         events as JSON lines
 
@@ -18,12 +19,13 @@ import shutil
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from blockwise.config import LedgerConfig, RunConfig
+from blockwise.config import LedgerConfig, RunConfig, overridden
 from blockwise.errors import MissingError, StorageError
 from blockwise.ledger.server_url import without_credentials
 from blockwise.status import Counts, HistoryPoint, Status
@@ -36,6 +38,7 @@ FILES = (
     "run.json",
     "config.toml",
     "config.json",
+    "resolved.json",
     "ledger.sqlite",
     "status.json",
     "history.jsonl",
@@ -127,6 +130,18 @@ class RunFolder:
         if not file.exists():
             raise MissingError(f"{self.path} holds no config.json: it is no run folder, or its run stopped before it began")
         return RunConfig.model_validate_json(file.read_bytes())
+
+    def keep_resolved(self, values: Mapping[str, object]) -> None:
+        """Keep what the first start decided; later starts change nothing."""
+        if values and not (self.path / "resolved.json").exists():
+            write_atomic(self.path / "resolved.json", json.dumps(dict(values)).encode())
+
+    def settled(self, config: RunConfig) -> RunConfig:
+        """The configuration with what the first start decided in place of each "auto"."""
+        decided = _read_json(self.path / "resolved.json")
+        values = config.model_dump()
+        open_keys = {k: v for k, v in decided.items() if values.get(k.split(".")[0], {}).get(k.split(".")[-1]) == "auto"}
+        return overridden(config, [f"{k}={json.dumps(v)}" for k, v in open_keys.items()]) if open_keys else config
 
     def note_start(self, **values: Any) -> None:
         """Append one line of provenance: versions, host, command, and what the caller adds."""

@@ -61,8 +61,9 @@ class Outcome:
 
 
 def load_task(config: RunConfig) -> Task:
-    """The task that a configuration names, made and checked."""
-    return task_class(config).from_config(config)
+    """The task that a configuration names, made and checked; what an earlier start of the run decided stays decided."""
+    folder = config.run.folder
+    return task_class(config).from_config(RunFolder(Path(folder)).settled(config) if folder else config)
 
 
 def task_class(config: RunConfig) -> type[Task]:
@@ -201,6 +202,7 @@ class Run:
             for stage, domain, now in prints.values():
                 if self.ledger.fingerprint(stage.name, domain.digest) != now:
                     self.ledger.set_fingerprint(stage.name, domain.digest, now)
+            self.folder.keep_resolved(self.task.resolved())
             self.folder.save_config(self.config)
             self.folder.note_start(adopted=adopted, ledger=self.ledger.url, driver=me.id)
             self._record(stack)
@@ -224,7 +226,8 @@ class Run:
             then = self.ledger.fingerprint(stage.name, domain.digest)
             if then is not None:
                 where = f"{self.folder.path}, stage {stage.name!r}, {domain.name!r}"
-                if keys := check(where, then, now, adopt):
+                places = stage.places(list(stage.domains()).index(domain)) if then != now else {}
+                if keys := check(where, then, now, adopt, places=places):
                     adopted[f"{stage.name}/{domain.name}"] = keys
         return adopted
 

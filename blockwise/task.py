@@ -108,6 +108,11 @@ class Task(ABC):
     @abstractmethod
     def spec(self) -> GridSpec: ...
 
+    def resolved(self) -> Mapping[str, object]:
+        """What this machine decided where the configuration says "auto", e.g. {"blocks.shape": [...]}: kept, so that a resume elsewhere
+        decides the same."""
+        return {}
+
     def relevant_options(self) -> Mapping[str, object]:
         """The options that decide this stage's result, resolved; a stage that ignores some leaves them out."""
         options = getattr(self, "options", None)
@@ -115,6 +120,10 @@ class Task(ABC):
 
     def fingerprint(self, domain: int) -> Mapping[str, object]:
         """What decides this domain's result besides grid, version and options: model digest, input identity (keys `input.<name>`)."""
+        return {}
+
+    def places(self, domain: int) -> Mapping[str, str]:
+        """The files or folders that values of `fingerprint` identify, by key, so that a refusal names what changed."""
         return {}
 
     def outputs(self) -> Sequence[OutputLayout]:

@@ -4,8 +4,9 @@ import math
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from blockwise.config import RunConfig, load_config, overridden, validated, with_places
+from blockwise.config import Place, RunConfig, load_config, overridden, validated, with_places
 from blockwise.errors import ConfigError, MissingError
 from blockwise.folder import RunFolder, to_toml
 from tasks.cascade.job import CascadeOptions
@@ -147,3 +148,22 @@ def test_places_become_absolute(tmp_path, monkeypatch):
     assert (config.input.sessions[0].path, config.input.sessions[0].model) == ("s3://b/x", "Global")
     assert (config.run.folder, config.output.path) == (str(tmp_path / "run.run"), str(tmp_path / "run.zarr"))
     assert with_places(config, "other.toml") == config
+
+
+class Nested(BaseModel):
+    segmentation: Place | None = None
+    name: str = ""
+
+
+class Placed(BaseModel):
+    mask: Place | None = None
+    mapping: Nested = Nested()
+
+
+def test_places_among_options_become_absolute_where_they_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.zarr").mkdir()
+    wishes = {"mask": "m.zarr", "mapping": {"segmentation": "m.zarr", "name": "m.zarr"}, "unknown": 1}
+    found = with_places(validated(RunConfig, {"task": "x", "options": wishes}), "run.toml", Placed).options
+    place = str(tmp_path / "m.zarr")
+    assert found == {"mask": place, "mapping": {"segmentation": place, "name": "m.zarr"}, "unknown": 1}

@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from blockwise.config import ClusterConfig, InputConfig, RunConfig, SessionConfig
+from blockwise.config import BlocksConfig, ClusterConfig, InputConfig, RunConfig, SessionConfig
 from blockwise.errors import MissingError, StorageError
 from blockwise.folder import RunFolder, to_toml
 from blockwise.status import Counts, HistoryPoint, Status
@@ -65,3 +65,11 @@ def test_torn_lines_are_skipped(folder):
     (start,) = folder.starts()
     assert start["versions"]["numpy"]
     assert json.dumps(start)
+
+
+def test_what_the_first_start_decided_stays(folder):
+    folder.keep_resolved({"blocks.shape": [6, 216, 216]})
+    folder.keep_resolved({"blocks.shape": [6, 27, 27]})
+    assert folder.settled(RunConfig(task="x")).blocks.shape == (6, 216, 216)
+    asked = RunConfig(task="x", blocks=BlocksConfig(shape=(3, 27, 27)))
+    assert folder.settled(asked) == asked
