@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Mapping
 
 from blockwise.errors import FingerprintMismatch, PlanRefused
+from blockwise.storage.identity import difference
 from blockwise.task import Task
 
 NEVER_ADOPTED = ("grid.", "task")
@@ -40,8 +41,14 @@ def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return sorted(k for k in {*then, *now} if then.get(k) != now.get(k))
 
 
-def check(where: str, then: Mapping[str, str], now: Mapping[str, str], adopt: Collection[str] = ()) -> list[str]:
+def check(
+    where: str, then: Mapping[str, str], now: Mapping[str, str], adopt: Collection[str] = (), *, places: Mapping[str, str] | None = None
+) -> list[str]:
     """Compare a stored fingerprint with today's; the keys that `adopt` (exact names or sections like "input") allowed to differ.
+
+    Parameters
+    ----------
+    places : key -> file or folder that its value identifies, for the message.
 
     Raises
     ------
@@ -51,17 +58,26 @@ def check(where: str, then: Mapping[str, str], now: Mapping[str, str], adopt: Co
     differing = differences(then, now)
     refused = [k for k in differing if not _adopted(k, adopt)]
     if refused:
-        lines = "\n".join(f"  {k}: was {then.get(k, 'absent')}, now {now.get(k, 'absent')}" for k in refused)
+        lines = "\n".join(_told(k, then.get(k, "absent"), now.get(k, "absent"), (places or {}).get(k)) for k in refused)
         adoptable = [k for k in refused if not k.startswith(NEVER_ADOPTED)]
         harmless = f", or, if the difference does no harm, continue with --adopt {adoptable[0]}" if adoptable == refused else ""
+        of_inputs = all(k.startswith("input.") for k in refused)
+        made, back = ("from other inputs", "those inputs") if of_inputs else ("with other settings", "those settings")
         raise FingerprintMismatch(
-            f"{where} was made with other settings:\n{lines}\nGo back to those settings, or start anew with another [run] folder and "
-            f"[output] path{harmless}."
+            f"{where} was made {made}:\n{lines}\nGo back to {back}, or start anew with another [run] folder and [output] path{harmless}."
         )
     final = [k for k in differing if k.startswith(NEVER_ADOPTED)]
     if final:
         raise PlanRefused(f"--adopt {final[0]}: another grid or task has other blocks; use another [run] folder and [output] path")
     return differing
+
+
+def _told(key: str, then: str, now: str, place: str | None) -> str:
+    """One line about one key: which file changed, and in what; for all else both values in the words of TOML."""
+    if place is not None and then != "absent" != now:
+        return f"  {key}: {place} changed: {difference(then, now)}"
+    words = {"True": "true", "False": "false"}
+    return f"  {key}: was {words.get(then, then)}, now {words.get(now, now)}"
 
 
 def _adopted(key: str, adopt: Collection[str]) -> bool:

@@ -109,7 +109,8 @@ def _claimed(task: Task, folder: RunFolder) -> Names:
     An output that is gone may be rebuilt from too: all marks are taken back.
     """
     path = task.output_path()
-    prints = {f"{s.name}/{d.name}": fingerprint(s, i) for s in task.stages() for i, d in enumerate(s.domains())}
+    domains = {f"{s.name}/{d.name}": (s, i) for s in task.stages() for i, d in enumerate(s.domains())}
+    prints = {name: fingerprint(*domain) for name, domain in domains.items()}
     if path is None or not Path(path).exists():
         return frozenset(prints)
     claim = claim_of(path)
@@ -121,7 +122,8 @@ def _claimed(task: Task, folder: RunFolder) -> Names:
     then: dict[str, dict[str, str]] = claim.get("fingerprint", {})
     for name, now in prints.items():
         if name in then:
-            check(f"{path}, {name}", then[name], now)
+            stage, index = domains[name]
+            check(f"{path}, {name}", then[name], now, places=stage.places(index))
     return frozenset(prints.keys() & then.keys())
 
 

@@ -57,6 +57,20 @@ def test_a_difference_is_refused_with_both_values(change):
         assert f"{key}: was {NOW.get(key, 'absent')}, now {value}" in str(refused.value)
 
 
+def test_a_changed_input_is_named_with_what_changed():
+    then, now = ({**NOW, "input.traces": f"size={size} mtime=2026-11-20T10:00:00Z ends=ab"} for size in (10, 12))
+    with pytest.raises(FingerprintMismatch) as refused:
+        check("run", then, now, places={"input.traces": "/data/rec.npy"})
+    assert "run was made from other inputs:\n  input.traces: /data/rec.npy changed: bytes was 10, now 12; the same: modified" in str(
+        refused.value
+    )
+
+
+def test_truth_values_are_shown_as_toml_writes_them():
+    with pytest.raises(FingerprintMismatch, match=r"options\.threshold: was 0, now false"):
+        check("run", NOW, {**NOW, "options.threshold": "False"})
+
+
 @pytest.mark.parametrize("adopt", [("options.threshold",), ("options",), ("input", "options")])
 def test_what_was_adopted_is_let_through_by_key_or_section(adopt):
     assert check("run", NOW, {**NOW, "options.threshold": "1"}, adopt) == ["options.threshold"]

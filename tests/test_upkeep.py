@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -137,7 +138,8 @@ def test_an_input_that_changed_is_named_and_can_be_adopted(ran):
     os.utime(file, (1, 1))
     refused = blockwise("run", ran)
     assert refused.code == 2
-    assert "stage 'noise', 'b' was made with other settings" in refused.err
+    assert "stage 'noise', 'b' was made from other inputs" in refused.err
+    assert re.search(rf"{file} changed: modified was 20.*, now 1970-01-01T00:00:01.000000000Z; the same: bytes, content\n", refused.err)
     assert "--adopt input.traces" in refused.err
     assert blockwise("run", ran, "--adopt", "input").code == 0
     last = RunFolder(ran.with_suffix(".run")).starts()[-1]

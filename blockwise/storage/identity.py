@@ -1,13 +1,18 @@
-"""What an input is, as a digest: changes when its content does, not when it moves; cheap on terabytes.
+"""What an input is, as a short text: changes when its content does, not when it moves; cheap on terabytes.
 
-A file counts by size, mtime and the first and last MiB. A zarr, N5 or precomputed array counts by its metadata and by name, size
-and mtime of each of its files. What lies on a server counts by its metadata and by what the server says of it.
+    size=72128 mtime=2026-11-20T10:00:00.123456789Z ends=0a1b2c3d4e5f6789      a file: bytes, and a digest of the first and last MiB
+    files=14 size=72128 mtime=2026-11-20T10:00:00Z listing=0a1b2c3d4e5f6789    an array of many files: the newest mtime, and a digest
+                                                     of its metadata and of name, size and mtime of each of its files
+    0a1b2c3d...                                      on a server: a digest of metadata and of what the server says of it
+
+The parts say, in `difference`, what it is that changed.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from blockwise.errors import StorageError
@@ -19,9 +24,20 @@ from blockwise.storage.opening import missing_file
 END_BYTES: int = 2**20
 """How much of a file's beginning and end is read."""
 
+DIGITS: int = 16
+"""Hex digits of a digest that stands beside a size and a time."""
+
+WORDS = {
+    "size": "bytes",
+    "mtime": "modified",
+    "files": "files",
+    "ends": "content (digest of the first and last MiB)",
+    "listing": "metadata, or names, sizes and times of its files (digest)",
+}
+
 
 def identity(location: str | Path, variable: str | None = None) -> str:
-    """Hex digest of an input.
+    """The text that identifies an input, at most 80 characters up to terabytes and millions of files.
 
     Parameters
     ----------
@@ -36,27 +52,47 @@ def identity(location: str | Path, variable: str | None = None) -> str:
     if local is not None and not local.exists():
         raise missing_file(path, local)
     if local is not None and local.is_file():
-        return _digest(file_parts(local))
+        return _of_file(local)
     node, name = find_array(path, variable)
-    return _digest(_remote_parts(node) if local is None else _folder_parts(node, name))
+    return _digest(_remote_parts(node)) if local is None else _of_folder(node, name)
 
 
-def file_parts(file: Path) -> Iterator[bytes]:
-    """What a digest of one file covers: size, mtime_ns, first and last MiB."""
+def difference(then: str, now: str) -> str:
+    """What two identities of one input differ in and what they share, as far as they tell; both texts where they tell nothing."""
+    before, after = _parts(then), _parts(now)
+    if not before or before.keys() != after.keys():
+        return f"was {then}, now {now}"
+    changed = [f"{WORDS[k]} was {before[k]}, now {after[k]}" for k in after if before[k] != after[k]]
+    same = [WORDS[k].partition(" (")[0] for k in after if before[k] == after[k]]
+    return "; ".join([*changed, *([f"the same: {', '.join(same)}"] if same else [])])
+
+
+def _parts(text: str) -> dict[str, str]:
+    words = [word.partition("=") for word in text.split()]
+    return {key: value for key, _, value in words} if all(key in WORDS and value for key, _, value in words) else {}
+
+
+def _of_file(file: Path) -> str:
     with file.open("rb") as handle:
         stat = os.fstat(handle.fileno())
-        yield f"{stat.st_size} {stat.st_mtime_ns}".encode()
-        yield handle.read(END_BYTES)
+        first = handle.read(END_BYTES)
         handle.seek(max(END_BYTES, stat.st_size - END_BYTES))
-        yield handle.read(END_BYTES)
+        ends = _digest((first, handle.read(END_BYTES)))[:DIGITS]
+    seconds, ns = divmod(stat.st_mtime_ns, 10**9)
+    return f"size={stat.st_size} mtime={_time(seconds)}.{ns:09}Z ends={ends}"
 
 
-def _folder_parts(node: Node, name: str | None) -> Iterator[bytes]:
-    """Metadata, then name, size and mtime of every file of the array."""
-    yield json.dumps([node.document, node.attributes], sort_keys=True).encode()
+def _time(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _of_folder(node: Node, name: str | None) -> str:
+    metadata = json.dumps([node.document, node.attributes], sort_keys=True).encode()
     folder = join(node.location, name or "") if node.kind == "neuroglancer_precomputed" else node.location
-    for file, size, mtime_ns in sorted(_files(str(local_path(folder)))):
-        yield f"{file} {size} {mtime_ns}\n".encode()
+    files = sorted(_files(str(local_path(folder))))
+    listing = _digest((metadata, *(f"{file} {size} {mtime_ns}\n".encode() for file, size, mtime_ns in files)))[:DIGITS]
+    size, newest = sum(f[1] for f in files), max((f[2] for f in files), default=0)
+    return f"files={len(files)} size={size} mtime={_time(newest // 10**9)}Z listing={listing}"
 
 
 def _files(folder: str, below: str = "") -> Iterator[tuple[str, int, int]]:
@@ -95,7 +131,7 @@ def _stamp(node: Node) -> str:
         raise StorageError(f"cannot ask for {request.full_url}: {error}") from error
 
 
-def _digest(parts: Iterator[bytes]) -> str:
+def _digest(parts: Iterable[bytes]) -> str:
     """Each part with its length, so that no two sequences of parts look alike."""
     digest = hashlib.sha256()
     for part in parts:

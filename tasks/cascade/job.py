@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from blockwise.task import TaskOptions
 from tasks.cascade.inference import Inference
 from tasks.cascade.model import Model, load_model
 from tasks.cascade.noise import noise_levels
+from tasks.spikes import suite2p
 from tasks.spikes.quality import Quality, check_recording
 from tasks.spikes.recordings import Recording, find_recordings, open_recording
 from tasks.spikes.suite2p import Correction
@@ -132,6 +134,13 @@ class Job:
         with closing(open_recording(self.recordings[session])) as traces:
             files = {f"input.{k}": v for k, v in traces.identity().items()}
         return {"model": self.models[session].digest, "frame_rate": self.recordings[session].frame_rate, **files}
+
+    def input_places(self, session: int) -> dict[str, str]:
+        """Where the files lie that `input_fingerprint` identifies."""
+        recording = self.recordings[session]
+        if recording.kind == "suite2p":
+            return {f"input.{name}": str(Path(recording.path) / name) for name in suite2p.FILES}
+        return {"input.traces": recording.path}
 
 
 def _quality(recording: Recording, model: Model, options: CascadeOptions) -> Quality:

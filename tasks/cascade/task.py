@@ -49,6 +49,9 @@ class CascadeStage(Task):
     def fingerprint(self, domain: int) -> Mapping[str, object]:
         return self.job.input_fingerprint(domain)
 
+    def places(self, domain: int) -> Mapping[str, str]:
+        return self.job.input_places(domain)
+
     def open_outputs(self, name: str) -> list[OutputArray]:
         return [OutputArray.open(self.job.output, f"{r.name}/{name}") for r in self.job.recordings]
 

@@ -30,6 +30,9 @@ from blockwise.geometry import Region
 from blockwise.storage import Source, identity, open_source
 from tasks.spikes.traces import Contents, Traces2D, box
 
+FILES = ("F.npy", "Fneu.npy", "iscell.npy")
+"""Files of a plane that decide its traces."""
+
 SETTINGS = ("ops.npy", "settings.npy", "ops.json", "settings.json")
 """Files that may carry the frame rate, in the order they are asked."""
 
@@ -136,7 +139,7 @@ class Suite2pTraces:
         return fluorescence - self._correction.coefficient * neuropil
 
     def identity(self) -> dict[str, str]:
-        files = {name: identity(str(self._plane / name)) for name in ("F.npy", "Fneu.npy", "iscell.npy")}
+        files = {name: identity(str(self._plane / name)) for name in FILES}
         return files | {"correction": json.dumps(asdict(self._correction))}
 
     def close(self) -> None:
