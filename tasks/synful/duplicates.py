@@ -1,0 +1,176 @@
+"""Several detections of one synaptic contact, made one (spec 8.3).
+
+Rows of the same ordered pair (pre identity, post identity) whose sites lie within a distance, directly or over others of that pair, are
+one cluster. Rows where either identity is null or ignored stay as they are. The outcome does not depend on the order of the rows.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from blockwise.errors import ConfigError
+from tasks.synful.columns import Identity, Ints, Mask, check_identities, pair_codes, with_columns
+from tasks.synful.partners import POST, PRE, points
+
+Site = Literal["pre", "post"]
+Distance = Callable[[Ints, Ints], npt.NDArray[np.float64]]
+"""Distance in nm of rows a and rows b of the table, both (m,): for paths along a neuron instead of straight lines."""
+
+PAIRS_AT_ONCE: int = 1 << 20
+"""Of rows, given to a `Distance` in one call."""
+
+
+def cluster_duplicates(
+    partners: pa.Table,
+    distance_nm: float,
+    *,
+    by: Identity = "segment",
+    keep: Literal["max_score", "mean"] = "max_score",
+    ignore_ids: Sequence[int] = (),
+    site: Site = "post",
+    link_coincident: bool = True,
+    distance: Distance | None = None,
+) -> pa.Table:
+    """One row per cluster of duplicates, in the order of the table.
+
+    Parameters
+    ----------
+    partners : columns id, sites, score, and `<by>_pre`, `<by>_post`.
+    distance_nm : inclusive.
+    keep : "max_score" keeps the row of the highest score (then the smallest id); "mean" keeps the row of the smallest id and moves both
+        its sites to the mean of its cluster, rounded to whole nm (half to even).
+    ignore_ids : identities that are none, e.g. 0 for no segment, -2 for a skeleton too far.
+    site : the end whose distance counts.
+    link_coincident : False: two sites at the same place do not make their rows duplicates, as in the original.
+    distance : another distance than the straight line, e.g. `geodesic.along_skeletons`; every pair of rows of a group is asked for.
+
+    Raises
+    ------
+    InputError : a column is missing.  ConfigError : a distance below 0, or an unknown `keep`.
+    """
+    if keep not in ("max_score", "mean"):
+        raise ConfigError(f"keep = {keep!r}: it is 'max_score' or 'mean'")
+    labels = duplicate_labels(
+        partners, distance_nm, by=by, ignore_ids=ignore_ids, site=site, link_coincident=link_coincident, distance=distance
+    )
+    kept = _kept(partners, labels, by_score=keep == "max_score")
+    merged = _means(partners, labels, kept) if keep == "mean" else partners
+    return merged.filter(pa.array(kept))
+
+
+def duplicate_mask(
+    partners: pa.Table,
+    distance_nm: float,
+    *,
+    by: Identity = "segment",
+    ignore_ids: Sequence[int] = (),
+    site: Site = "post",
+    link_coincident: bool = True,
+    distance: Distance | None = None,
+) -> Mask:
+    """Which rows `cluster_duplicates` keeps by highest score; (n,) bool. Parameters and errors as there."""
+    labels = duplicate_labels(
+        partners, distance_nm, by=by, ignore_ids=ignore_ids, site=site, link_coincident=link_coincident, distance=distance
+    )
+    return _kept(partners, labels, by_score=True)
+
+
+def duplicate_labels(
+    partners: pa.Table,
+    distance_nm: float,
+    *,
+    by: Identity = "segment",
+    ignore_ids: Sequence[int] = (),
+    site: Site = "post",
+    link_coincident: bool = True,
+    distance: Distance | None = None,
+) -> Ints:
+    """The cluster of every row, as the least row number in it; (n,) int64. Parameters and errors as `cluster_duplicates`."""
+    check_identities(partners, by, "cluster_duplicates", ("id", "score", *(f"{site}_{a}" for a in "zyx")))
+    if not distance_nm >= 0:
+        raise ConfigError(f"distance_nm = {distance_nm}: a distance is 0 or more")
+    rows, groups = _several(pair_codes(partners, by, ignore_ids))
+    labels = np.arange(partners.num_rows)
+    if not len(rows):
+        return labels
+    if distance is None:
+        from tasks.synful.proximity import components
+
+        within = components(points(partners, site)[rows], groups, distance_nm, link_coincident=link_coincident)
+    else:
+        within = _components_by(distance, rows, groups, distance_nm)
+    labels[rows] = rows[within]
+    return labels
+
+
+def _several(codes: Ints) -> tuple[Ints, Ints]:
+    """Rows, ascending, whose code is not -1 and not theirs alone; and their codes, numbered from 0."""
+    rows = np.flatnonzero(codes >= 0)
+    _, groups, counts = np.unique(codes[rows], return_inverse=True, return_counts=True)
+    several = counts[groups] > 1
+    return rows[several], groups[several]
+
+
+def _kept(partners: pa.Table, labels: Ints, *, by_score: bool) -> Mask:
+    """One row per label: of the highest score if so asked, then of the smallest id, then of the least sites."""
+    kept = np.ones(len(labels), np.bool_)
+    rows = np.flatnonzero(np.bincount(labels, minlength=len(labels))[labels] > 1)
+    few = partners.select(["id", "score", *PRE, *POST]).take(pa.array(rows))
+    score = few["score"].cast(pa.float64()).fill_null(-np.inf).to_numpy()
+    ranks = [*points(few, "post").T, *points(few, "pre").T, few["id"].to_numpy()]
+    order = np.lexsort((*ranks, *([-np.nan_to_num(score, nan=-np.inf)] if by_score else []), labels[rows]))
+    first = np.diff(labels[rows][order], prepend=-1) != 0
+    kept[rows] = False
+    kept[rows[order[first]]] = True
+    return kept
+
+
+def _means(partners: pa.Table, labels: Ints, kept: Mask) -> pa.Table:
+    """Kept rows moved to the mean of their cluster's sites."""
+    sizes = np.bincount(labels, minlength=len(labels))
+    alone = sizes[labels] == 1
+    columns = {}
+    for name in (*PRE, *POST):
+        values = partners[name].to_numpy()
+        sums = np.bincount(labels, weights=values, minlength=len(labels))
+        moved = np.rint(sums[labels] / sizes[labels]).astype(values.dtype)
+        columns[name] = pa.array(np.where(kept & ~alone, moved, values))
+    return with_columns(partners, columns).cast(partners.schema)
+
+
+def _components_by(distance: Distance, rows: Ints, groups: Ints, distance_nm: float) -> Ints:
+    """Like `proximity.components`, by a distance of the caller's between all pairs of a group."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    linked = [np.zeros((2, 0), np.int64)]
+    for a, b in _pairs(groups):
+        near = distance(rows[a], rows[b]) <= distance_nm
+        linked.append(np.stack([a[near], b[near]]))
+    a, b = np.concatenate(linked, axis=1)
+    graph = coo_array((np.ones(len(a), np.bool_), (a, b)), shape=(len(rows), len(rows)))
+    _, labels = connected_components(graph, directed=False)
+    _, first = np.unique(labels, return_index=True)
+    return first[labels]
+
+
+def _pairs(groups: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """All pairs of positions of equal group, at most about PAIRS_AT_ONCE at a time."""
+    order = np.argsort(groups, kind="stable")
+    later = np.searchsorted(groups[order], groups[order], side="right") - np.arange(len(order)) - 1
+    batch = (np.cumsum(later) - later) // PAIRS_AT_ONCE
+    bounds = np.flatnonzero(np.r_[True, np.diff(batch) > 0, True]) if len(order) else np.zeros(1, np.int64)
+    for begin, end in pairwise(bounds):
+        yield _pairs_of(order, later, begin, end)
+
+
+def _pairs_of(order: Ints, later: Ints, begin: int, end: int) -> tuple[Ints, Ints]:
+    """Each of the sorted positions begin..end with all those of its group that follow it."""
+    counts = later[begin:end]
+    first = np.repeat(np.arange(begin, end), counts)
+    offset = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return order[first], order[first + 1 + offset]
