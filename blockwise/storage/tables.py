@@ -105,7 +105,7 @@ class TableParts:
         InputError : the table has other columns than the schema; names those that differ.
         """
         data = _serialised(self._fitting(block, table))
-        return Write(np.frombuffer(data, np.uint8), _writers().submit(write_atomic, self.file(block), data))
+        return write_file(self.file(block), data)
 
     def _fitting(self, block: Block, table: "pa.Table") -> "pa.Table":
         """The table under our schema, which may say less than its own (metadata) or more (no nulls)."""
@@ -146,6 +146,11 @@ class TableParts:
             ) from error
         except (pa.ArrowInvalid, OSError) as error:
             raise StorageError(f"cannot read {file}: {error}; `blockwise verify RUN --rebuild` has it computed anew") from error
+
+
+def write_file(file: Path, data: bytes) -> Write:
+    """Start writing a whole file in one durable step; its folder must exist. The bytes come back as `data` of what is returned, uint8."""
+    return Write(np.frombuffer(data, np.uint8), _writers().submit(write_atomic, file, data))
 
 
 @functools.cache

@@ -1,0 +1,99 @@
+"""Parts of blocks -> one data set in cells: each partner goes to the cell that holds its post site, each block counts once (G5)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from blockwise.geometry import Domain, Region
+from blockwise.grid import Block, Grid, GridSpec, Ids
+from blockwise.storage.tables import TableParts
+from blockwise.storage.writes import Array, Write
+from blockwise.task import FrozenResult, Task
+from tasks.synful.cells import Cells
+from tasks.synful.partners import ordered, points, schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Mask = Callable[[Ids], "np.typing.NDArray[np.bool_]"]
+
+
+def cell_grid(domain: Domain, core: Sequence[int], cell_um: float) -> Grid:
+    """Cells of at least `cell_um` a side, a whole number of cores each, so that a block's partners lie in one cell."""
+    sides = [c * max(1, -(-int(cell_um * 1000) // round(c * v))) for c, v in zip(core, domain.voxel_size, strict=True)]
+    return Grid(domain, GridSpec(tuple(sides)))
+
+
+class Collect(Task):
+    """A block is a cell: it gathers the parts of its blocks, and of the merged components those that are its own.
+
+    Parameters
+    ----------
+    own : parts whose rows lie in their block's core.
+    spanning : parts whose rows lie within `reach` voxels of their block; None where there are none.
+    mask : which blocks have parts, as `Task.mask`.
+    """
+
+    name: ClassVar[str] = "collect"
+
+    def __init__(self, own: TableParts, spanning: TableParts | None, cells: Cells, *, reach: Sequence[int], mask: Mask | None) -> None:
+        self.own, self.spanning, self.cells, self.reach, self.blocks_mask = own, spanning, cells, tuple(reach), mask
+
+    def domains(self) -> Sequence[Domain]:
+        return self.cells.grid.domains
+
+    def spec(self) -> GridSpec:
+        return self.cells.grid.spec
+
+    def relevant_options(self) -> Mapping[str, object]:
+        return {"reach": list(self.reach)}
+
+    def output_path(self) -> str:
+        return self.cells.path
+
+    def prepare(self) -> None:
+        self.cells.create()
+
+    def read(self, block: Block) -> list["pa.Table"]:
+        tables = list(self._parts(self.own, block.core))
+        if self.spanning:
+            around = self._parts(self.spanning, block.core.grow(self.reach, self.reach))
+            tables += [rows.filter(self._inside(block.core, rows)) for rows in around if rows.num_rows]
+        return tables
+
+    def _parts(self, parts: TableParts, region: Region) -> Sequence["pa.Table"]:
+        ids = parts.grid.ids_meeting(0, region)
+        if self.blocks_mask is not None and len(ids):
+            ids = ids[self.blocks_mask(ids)]
+        return [parts.read(b) for b in parts.grid.blocks(ids)]
+
+    def compute(self, inputs: list["pa.Table"], state: None) -> "pa.Table":
+        import pyarrow as pa
+
+        return ordered(pa.concat_tables([schema().empty_table(), *inputs])).combine_chunks()
+
+    def _inside(self, core: Region, rows: "pa.Table") -> "pa.Array":
+        """Which post sites a cell holds; own parts need no such question, for a cell is a whole number of cores."""
+        import pyarrow as pa
+
+        domain = self.cells.grid.domains[0]
+        voxels = np.floor((points(rows, "post") - np.array(domain.offset)) / np.array(domain.voxel_size))
+        return pa.array(((voxels >= core.begin) & (voxels < core.end)).all(axis=1))
+
+    def write(self, block: Block, result: "pa.Table") -> Sequence[Write]:
+        return [self.cells.write(block, result)]
+
+    def stored(self, block: Block) -> Sequence[Array] | None:
+        found = self.cells.stored(block)
+        return None if found is None else [found]
+
+    def finish(self) -> FrozenResult:
+        return FrozenResult({"partners": count_rows(self.cells.folder)})
+
+
+def count_rows(folder: object) -> int:
+    """Rows of a Parquet data set, from its footers."""
+    import pyarrow.dataset as ds
+
+    return int(ds.dataset(str(folder), format="parquet").count_rows())
