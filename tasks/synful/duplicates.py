@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from blockwise.errors import ConfigError
 from tasks.synful.columns import Identity, Ints, Mask, check_identities, pair_codes, with_columns
-from tasks.synful.partners import POST, PRE, points
+from tasks.synful.partners import AXES, POST, PRE, points
 
 Site = Literal["pre", "post"]
 Distance = Callable[[Ints, Ints], npt.NDArray[np.float64]]
@@ -90,7 +90,7 @@ def duplicate_labels(
     distance: Distance | None = None,
 ) -> Ints:
     """The cluster of every row, as the least row number in it; (n,) int64. Parameters and errors as `cluster_duplicates`."""
-    check_identities(partners, by, "cluster_duplicates", ("id", "score", *(f"{site}_{a}" for a in "zyx")))
+    check_identities(partners, by, "cluster_duplicates", ("id", "score", *(f"{site}_{a}" for a in AXES)))
     if not distance_nm >= 0:
         raise ConfigError(f"distance_nm = {distance_nm}: a distance is 0 or more")
     rows, groups = _several(pair_codes(partners, by, ignore_ids))
@@ -100,7 +100,8 @@ def duplicate_labels(
     if distance is None:
         from tasks.synful.proximity import components
 
-        within = components(points(partners, site)[rows], groups, distance_nm, link_coincident=link_coincident)
+        axes = [partners[f"{site}_{a}"].to_numpy()[rows].astype(np.int64, copy=False) for a in AXES]
+        within = components(axes, groups, distance_nm, link_coincident=link_coincident)
     else:
         within = _components_by(distance, rows, groups, distance_nm)
     labels[rows] = rows[within]
@@ -108,11 +109,13 @@ def duplicate_labels(
 
 
 def _several(codes: Ints) -> tuple[Ints, Ints]:
-    """Rows, ascending, whose code is not -1 and not theirs alone; and their codes, numbered from 0."""
-    rows = np.flatnonzero(codes >= 0)
-    _, groups, counts = np.unique(codes[rows], return_inverse=True, return_counts=True)
-    several = counts[groups] > 1
-    return rows[several], groups[several]
+    """Rows whose code is not -1 and not theirs alone, and their codes: sorted by code, then by row."""
+    order = np.argsort(codes, kind="stable")
+    order = order[np.count_nonzero(codes < 0) :]
+    codes = codes[order]
+    same = codes[1:] == codes[:-1]
+    several = np.r_[same, False] | np.r_[False, same] if len(codes) else np.zeros(0, np.bool_)
+    return order[several], codes[several]
 
 
 def _kept(partners: pa.Table, labels: Ints, *, by_score: bool) -> Mask:
@@ -159,18 +162,16 @@ def _components_by(distance: Distance, rows: Ints, groups: Ints, distance_nm: fl
 
 
 def _pairs(groups: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """All pairs of positions of equal group, at most about PAIRS_AT_ONCE at a time."""
-    order = np.argsort(groups, kind="stable")
-    later = np.searchsorted(groups[order], groups[order], side="right") - np.arange(len(order)) - 1
+    """All pairs of positions of equal group, of groups that are sorted; at most about PAIRS_AT_ONCE at a time."""
+    later = np.searchsorted(groups, groups, side="right") - np.arange(len(groups)) - 1
     batch = (np.cumsum(later) - later) // PAIRS_AT_ONCE
-    bounds = np.flatnonzero(np.r_[True, np.diff(batch) > 0, True]) if len(order) else np.zeros(1, np.int64)
-    for begin, end in pairwise(bounds):
-        yield _pairs_of(order, later, begin, end)
+    for begin, end in pairwise(np.flatnonzero(np.r_[True, np.diff(batch) > 0, True])):
+        yield _pairs_of(later, begin, end)
 
 
-def _pairs_of(order: Ints, later: Ints, begin: int, end: int) -> tuple[Ints, Ints]:
-    """Each of the sorted positions begin..end with all those of its group that follow it."""
+def _pairs_of(later: Ints, begin: int, end: int) -> tuple[Ints, Ints]:
+    """Each of the positions begin..end with all those of its group that follow it."""
     counts = later[begin:end]
     first = np.repeat(np.arange(begin, end), counts)
     offset = np.arange(len(first)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return order[first], order[first + 1 + offset]
+    return first, first + 1 + offset

@@ -1,5 +1,7 @@
 """Compiled: which points of a group lie within a distance of one another, directly or over others of the group."""
 
+from collections.abc import Sequence
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -14,39 +16,41 @@ ROW, SLICE = 1 << (BITS + 1), 1 << (2 * BITS + 2)
 """Steps of a cell's key from one y, one z to the next; a bit per axis stays free, so that neighbours never wrap around."""
 
 
-def components(points: Ints, groups: Ints, distance: float, *, link_coincident: bool = True) -> Ints:
+def components(axes: Sequence[Ints], groups: Ints, distance: float, *, link_coincident: bool = True) -> Ints:
     """Label points so that those of one group within `distance` (inclusive, Euclid), and chains of them, share a label.
 
     Parameters
     ----------
-    points : (n, 3) int64.  groups : (n,) int64.
+    axes : z, y and x of the points, each (n,) int64.  groups : (n,) int64.
     link_coincident : whether points at distance 0 are linked directly.
 
     Returns
     -------
-    (n,) int64: the least row of the component.
+    (n,) int64: the least position in the component.
     """
-    keys = _cell_keys(points, distance)
+    if not len(groups):
+        return np.zeros(0, np.int64)
+    keys = _cell_keys(axes, distance)
     order = np.lexsort((keys, groups))
-    sorted_groups = groups[order]
-    starts = np.flatnonzero(np.r_[True, sorted_groups[1:] != sorted_groups[:-1], True]) if len(order) else np.zeros(1, np.int64)
-    rows = np.ascontiguousarray(points[order])
-    parents = _link(rows, keys[order], starts, float(distance) ** 2, link_coincident)
+    grouped = groups[order]
+    starts = np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1], True])
+    del grouped
+    roots = _link(np.stack([a[order] for a in axes], axis=1), keys[order], starts, float(distance) ** 2, link_coincident)
     least = np.full(len(order), len(order), np.int64)
-    np.minimum.at(least, parents, order)
+    np.minimum.at(least, roots, order)
     labels = np.empty(len(order), np.int64)
-    labels[order] = least[parents]
+    labels[order] = least[roots]
     return labels
 
 
-def _cell_keys(points: Ints, distance: float) -> Ints:
+def _cell_keys(axes: Sequence[Ints], distance: float) -> Ints:
     """One number per point that counts cells of at least `distance` edge length, x fastest."""
-    if not len(points):
-        return np.zeros(0, np.int64)
-    low = points.min(axis=0)
-    edge = 1.000001 * max(float(distance), 1.0, float((points.max(axis=0) - low).max()) / ((1 << BITS) - 4))
-    cells = ((points - low) / edge).astype(np.int64) + 1
-    return np.asarray(cells[:, 0] * SLICE + cells[:, 1] * ROW + cells[:, 2], np.int64)
+    widest = max(float(a.max()) - float(a.min()) for a in axes)
+    edge = 1.000001 * max(float(distance), 1.0, widest / ((1 << BITS) - 4))
+    keys = np.zeros(len(axes[0]), np.int64)
+    for axis, step in zip(axes, (SLICE, ROW, 1), strict=True):
+        keys += (((axis - axis.min()) / edge).astype(np.int64) + 1) * step
+    return keys
 
 
 @numba.njit(cache=True, nogil=True)
