@@ -1,22 +1,26 @@
-"""An output belongs to one run: its attributes name the run, the folder and the fingerprints it is made under.
+"""An output belongs to one run: its attributes name the run, the folder, the fingerprints it is made under and its exports.
 
 Written when the group is made, before the first block, and again when a set of recordings grows. A crash leaves the old attributes or
 the new, never a group without them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from blockwise.errors import PlanRefused
+from blockwise.errors import PlanRefused, StorageError
 from blockwise.folder import RunFolder
 from blockwise.storage import check_group, create_group, group_attributes, set_group_attributes
 
 ATTRIBUTE = "blockwise"
 
 
-def claim_output(path: str | None, folder: RunFolder, fingerprints: Mapping[str, Mapping[str, str]]) -> None:
+def claim_output(path: str | None, folder: RunFolder, fingerprints: Mapping[str, Mapping[str, str]], exports: Iterable[Path] = ()) -> None:
     """Make the output's group if need be and write this run into it.
+
+    Parameters
+    ----------
+    exports : files that the run writes beside the output; those of earlier starts stay its own.
 
     Raises
     ------
@@ -25,7 +29,9 @@ def claim_output(path: str | None, folder: RunFolder, fingerprints: Mapping[str,
     if path is None:
         return
     check_claim(path, folder.run)
-    claim = {"run": folder.run, "folder": str(folder.path.absolute()), "fingerprint": {k: dict(v) for k, v in fingerprints.items()}}
+    names = sorted({*claim_of(path).get("exports", ()), *(file.name for file in exports)})
+    prints = {k: dict(v) for k, v in fingerprints.items()}
+    claim = {"run": folder.run, "folder": str(folder.path.absolute()), "fingerprint": prints, "exports": names}
     create_group(path, {ATTRIBUTE: claim})
     set_group_attributes(path, {ATTRIBUTE: claim})
 
@@ -55,6 +61,46 @@ def check_claim(path: str, run: str, *, begun: bool = False) -> None:
             f"{path} does not hold what this run has marked as done: put the output back or set [output] path to where it lies now, or "
             "`blockwise verify RUN --rebuild` takes the marks back, so that the blocks are computed anew"
         )
+
+
+def check_exports(files: Iterable[Path], path: str, folder: RunFolder | None) -> None:
+    """Refuse exports that would replace files which this run did not write: two runs into one folder must not share a name.
+
+    Its own are those that the output's claim lists; where the output was lost, or claimed before exports were listed, all of them.
+
+    Raises
+    ------
+    PlanRefused
+    """
+    claim = claim_of(path)
+    begun = folder is not None and (folder.path / "config.json").exists()
+    if (claim and "exports" not in claim) or (begun and not claim):
+        return
+    foreign = [file for file in files if file.name not in claim.get("exports", ())]
+    others = _exporters(Path(path), {file.parent for file in foreign})
+    taken = [(file, others.get(file)) for file in foreign if file in others or file.exists()]
+    if taken:
+        file, other = taken[0]
+        whose = f"belongs to the run that writes {other}" if other else "was not written by this run"
+        more = f" (and {len(taken) - 1} more)" if len(taken) > 1 else ""
+        raise PlanRefused(
+            f"the export {file}{more} {whose}, and would be replaced: put [output] path into another folder, give the session "
+            "another name, or move the file away"
+        )
+
+
+def _exporters(output: Path, folders: Iterable[Path]) -> dict[Path, Path]:
+    """Export -> the output, other than ours, whose claim lists it, in the given folders."""
+    siblings = [s for f in folders if f.is_dir() for s in f.iterdir() if (s / "zarr.json").is_file() and s != output.absolute()]
+    return {sibling.parent / name: sibling for sibling in siblings for name in _listed_exports(sibling)}
+
+
+def _listed_exports(output: Path) -> list[str]:
+    """What a neighbour says it exports; nothing where it cannot be read, for then it is no output of ours."""
+    try:
+        return list(claim_of(str(output)).get("exports", ()))
+    except StorageError:
+        return []
 
 
 def check_same_output(folder: RunFolder, path: str) -> None:

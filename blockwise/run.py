@@ -22,7 +22,7 @@ import numpy.typing as npt
 import psutil
 
 from blockwise.books import Books
-from blockwise.claim import check_claim, check_same_output, claim_output
+from blockwise.claim import check_claim, check_exports, check_same_output, claim_output
 from blockwise.cluster import open_cluster
 from blockwise.config import RunConfig
 from blockwise.driver import Control, StageDriver
@@ -118,8 +118,13 @@ def _refused_places(task: Task, config: RunConfig) -> Iterator[str]:
             if folder is not None:
                 check_same_output(RunFolder(Path(folder)), path)
             check_claim(path, RunFolder(Path(folder)).run if folder is not None else "")
+            check_exports(_exports(task), path, RunFolder(Path(folder)) if folder is not None else None)
     except BlockwiseError as error:
         yield str(error)
+
+
+def _exports(task: Task) -> list[Path]:
+    return [file for stage in task.stages() for file in stage.exports()]
 
 
 def run(config: RunConfig, *, adopt: Collection[str] = (), subscribers: Sequence[Subscriber] = (), retry_failed: bool = False) -> Outcome:
@@ -198,7 +203,7 @@ class Run:
         self.ledger.join(me)
         with ExitStack() as stack:
             stack.callback(self.ledger.leave, me.id)
-            claim_output(self.task.output_path(), self.folder, {f"{s}/{d}": p[2] for (s, d), p in prints.items()})
+            claim_output(self.task.output_path(), self.folder, {f"{s}/{d}": p[2] for (s, d), p in prints.items()}, _exports(self.task))
             for stage, domain, now in prints.values():
                 if self.ledger.fingerprint(stage.name, domain.digest) != now:
                     self.ledger.set_fingerprint(stage.name, domain.digest, now)

@@ -16,6 +16,7 @@ A block may be computed twice, even at once (G4): `write` must put the same byte
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -133,6 +134,10 @@ class Task(ABC):
     def output_path(self) -> str | None:
         """The container that this run alone may write; its attributes name the run."""
         return None
+
+    def exports(self) -> Sequence[Path]:
+        """Files that `finish` writes beside the output: a plan is refused where one of them is another run's."""
+        return ()
 
     def memory(self) -> Mapping[str, int]:
         """Projected bytes of one worker beside its imports, by term."""

@@ -207,15 +207,18 @@ def test_a_session_whose_file_is_damaged_costs_the_others_nothing(tmp_path, work
 
 def test_an_export_that_cannot_be_written_leaves_a_run_that_goes_on(tmp_path, workers):  # noqa: F811
     file = glob_run(tmp_path, workers, "a")
+    assert blockwise("run", file, "--quiet").code == 0
+    (tmp_path / "predictions_a.npy").unlink()
     (tmp_path / "predictions_a.npy").mkdir()
-    called = blockwise("run", file, "--quiet")
+    anew = ("run", file, "--json", "--set", 'options.export=["npy"]')
+    called = blockwise(*anew)
     assert called.code == 2
     assert f"cannot write {tmp_path / 'predictions_a.npy'}" in called.err
     found = status(file.with_suffix(".run"))
     assert (found.state, found.blocks.done, found.blocks.executed) == ("interrupted", 6, 6)
     assert "StorageError" in found.message
     (tmp_path / "predictions_a.npy").rmdir()
-    assert blockwise("run", file, "--json").json["blocks"]["executed"] == 6
+    assert blockwise(*anew).json["blocks"]["executed"] == 6
     assert np.load(tmp_path / "predictions_a.npy").shape == (6, 1500)
 
 
@@ -318,6 +321,19 @@ def test_clean_leaves_another_runs_output(ran, tmp_path, workers):  # noqa: F811
     clean(other.path, everything=True)
     assert not other.path.exists()
     assert chunks(ran, "a")
+
+
+def test_a_second_run_does_not_replace_the_exports_of_the_first(ran, tmp_path):
+    before = stamps(ran.parent)
+    second = ran.with_name("second.toml")
+    second.write_text(ran.read_text())
+    for command in ("plan", "run"):
+        told = blockwise(command, second)
+        assert told.code == 2
+        assert "predictions_a.npy (and 5 more) belongs to the run that writes" in " ".join((told.out + told.err).split())
+    second.unlink()
+    assert stamps(ran.parent) == before
+    assert blockwise("run", ran, "--set", "options.threshold=1", "--set", f"output.path={tmp_path / 'new/o.zarr'}").code == 2
 
 
 def test_a_second_run_on_one_output_is_refused_and_leaves_no_folder(ran, workers):  # noqa: F811

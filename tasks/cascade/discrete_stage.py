@@ -1,6 +1,7 @@
 """Discrete spikes of whole rows, after the rates: one random stream per row, so that blocks and workers do not matter."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -87,6 +88,11 @@ class DiscreteStage(CascadeStage):
     def stored(self, block: Block) -> Sequence[Array] | None:
         arrays, region = [self.open_outputs(n)[block.domain] for n in (APPROXIMATION, COUNTS)], self._region(block)
         return [a.read(region) for a in arrays] if all(a.complete(region) for a in arrays) else None
+
+    def exports(self) -> Sequence[Path]:
+        from tasks.cascade.results import discrete_exports
+
+        return discrete_exports(self.job)
 
     def finish(self) -> FrozenResult:
         from tasks.cascade.results import export_discrete_spikes

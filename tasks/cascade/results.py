@@ -34,9 +34,25 @@ def _wanted(job: Job, session: int) -> tuple[str, ...]:
     return ("npy", "mat") if 4e-6 * neurons * frames <= job.options.export_max_mb else ()
 
 
+def export_folder(job: Job) -> Path:
+    """Where exports go: beside the output."""
+    return Path(job.output).absolute().parent
+
+
+def rate_exports(job: Job) -> list[Path]:
+    """The files that `export_rates` writes there."""
+    names = {"npy": exports.NPY_NAME, "mat": exports.MAT_NAME}
+    return [export_folder(job) / names[kind].format(r.name) for i, r in enumerate(job.recordings) for kind in _wanted(job, i)]
+
+
+def discrete_exports(job: Job) -> list[Path]:
+    """The files that `export_discrete_spikes` writes there."""
+    return [export_folder(job) / exports.DISCRETE_NAME.format(r.name) for i, r in enumerate(job.recordings) if "mat" in _wanted(job, i)]
+
+
 def export_rates(job: Job) -> FrozenResult:
     """Write the exports of every session and hand the quality table over."""
-    folder, files = Path(job.output).absolute().parent, []
+    folder, files = export_folder(job), []
     for i, recording in enumerate(job.recordings):
         with closing(open_result(job, i, "spike_rates")) as rates:
             if "npy" in _wanted(job, i):
@@ -68,7 +84,7 @@ def _write_back(job: Job, session: int, rates: Source) -> list[Path]:
 
 def export_discrete_spikes(job: Job) -> FrozenResult:
     """Write `discrete_spikes_<name>.mat` of every session that is small enough."""
-    folder, files, total = Path(job.output).absolute().parent, [], 0
+    folder, files, total = export_folder(job), [], 0
     for i, recording in enumerate(job.recordings):
         with closing(open_result(job, i, "spike_counts")) as counts:
             spikes = [_frames(counts, row) for row in range(recording.shape[0])]

@@ -9,6 +9,7 @@ Output, a zarr group with one group per session:
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -223,6 +224,11 @@ class Cascade(CascadeStage):
     def stored(self, block: Block) -> Sequence[Array] | None:
         array = OutputArray.open(self.job.output, f"{self.job.recordings[block.domain].name}/{RATES}")
         return [array.read(block.core)] if array.complete(block.core) else None
+
+    def exports(self) -> Sequence[Path]:
+        from tasks.cascade.results import rate_exports
+
+        return rate_exports(self.job)
 
     def finish(self) -> FrozenResult:
         from tasks.cascade.results import export_rates

@@ -28,6 +28,8 @@ V5_LIMIT_BYTES = 128 * 2**20
 """Bytes of one variable above which a .mat file is written as v7.3: writing v5 takes three times that in memory, and it ends at 2 GB."""
 
 SUITE2P_NAME = "spks_cascade.npy"
+NPY_NAME, MAT_NAME, DISCRETE_NAME = "predictions_{}.npy", "full_prediction_{}.mat", "discrete_spikes_{}.mat"
+"""Exports of a session, by its name."""
 
 
 def export_npy(rates: Rates, folder: Path, name: str) -> Path:
@@ -37,7 +39,7 @@ def export_npy(rates: Rates, folder: Path, name: str) -> Path:
     ------
     StorageError : the file could not be written.
     """
-    path = folder / f"predictions_{name}.npy"
+    path = folder / NPY_NAME.format(name)
     with replacing(path) as part:
         _write_npy(part, rates, range(rates.shape[0]), tuple(rates.shape))
     return path
@@ -50,7 +52,7 @@ def export_mat(rates: Rates, folder: Path, name: str, *, v5_limit_bytes: int = V
     ------
     StorageError : the file could not be written.
     """
-    path = folder / f"full_prediction_{name}.mat"
+    path = folder / MAT_NAME.format(name)
     _write_mat(path, {"spike_rates": rates}, {}, v5_limit_bytes)
     return path
 
@@ -71,7 +73,7 @@ def export_discrete(
     """
     if len(spikes) != rates.shape[0]:
         raise InputError(f"{name}: spikes of {len(spikes)} neurons, but rates of {rates.shape[0]}")
-    path = folder / f"discrete_spikes_{name}.mat"
+    path = folder / DISCRETE_NAME.format(name)
     arrays = {"spike_rates": rates, "discrete_approximation": approximation}
     _write_mat(path, arrays, {"spike_time_estimates": spikes}, v5_limit_bytes)
     return path
