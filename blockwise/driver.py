@@ -28,6 +28,7 @@ from blockwise.grid import Ids
 from blockwise.heartbeat import drop_dead
 from blockwise.lease import BlockError, Lease, Progress, Receipt
 from blockwise.leasing import Backlog, Flying, Pace, target_lease_s
+from blockwise.presence import SILENT_WORKER_S, Absence, Activity
 from blockwise.status import SlowBlock
 from blockwise.worker import StageSpec, drain, introduce, run_lease
 
@@ -47,8 +48,6 @@ DISK_PAUSES_S: tuple[float, ...] = (5, 10, 30, 60, 60, 60, 60, 60, 60, 60)
 """Waits between probes of a full disk; after the last the run stops, resumable."""
 OOM_FRACTION: float = 0.85
 SLOWEST: int = 20
-SILENT_WORKER_S: float = 5.0
-"""A worker tells what it does twice a second; one that is silent for so long is gone."""
 UNDER_WAY: int = 4
 """Blocks per lease that the map shows as running: about what fits into a pipeline."""
 
@@ -63,14 +62,6 @@ class Control:
     def interrupt(self) -> None:
         """First call: drain. Second: stop at once."""
         self.stop, self.drain = self.drain, True
-
-
-@dataclass(slots=True)
-class Activity:
-    """The last thing a worker told of itself."""
-
-    at_s: float
-    values: dict[str, float]
 
 
 class StageDriver:
@@ -97,6 +88,7 @@ class StageDriver:
         self._overdue: dict[str, int | None] = {}
         """Worker -> the block it ended itself for."""
         self._unseen: Counter[int] = Counter()
+        self._absence = Absence(events)
         self._state: State = "running"
         self.activity: dict[str, Activity] = {}
         self.slowest: list[SlowBlock] = []
@@ -165,6 +157,8 @@ class StageDriver:
 
     def _fill(self) -> None:
         workers = self.cluster.count()
+        if self._absence.gives_up(workers, time.monotonic()):
+            self._stop_for_want_of_workers()
         self._pace.target_s = self.settings.lease_s or target_lease_s(workers)
         window = LEASES_PER_WORKER * workers if not self._disk_pauses else 1
         while len(self._flying) < window and not self.control.drain and time.monotonic() >= self._paused_until_s:
@@ -294,6 +288,10 @@ class StageDriver:
         if self._state == "running":
             self._state, self.message = "failed", why
             self.events.message(f"{why}. Stopped before the others fail alike; mend the cause and run again.", "error")
+
+    def _stop_for_want_of_workers(self) -> None:
+        self._state, self.message = "interrupted", f"no worker was connected for {self._absence.gone_s:.0f} s"
+        self.events.message(f"Stopped: {self.message}. See why workers do not start, then run again: what is done is kept.", "error")
 
     def _pause_for_disk(self, error: str) -> None:
         if time.monotonic() < self._paused_until_s:

@@ -30,7 +30,7 @@ ROOMS = (
     "status folder heartbeat history jsonlines",
     "failures lease pipeline work worker",
     "cluster",
-    "leasing books driver",
+    "leasing books presence driver",
     "reduce",
     "claim snapshot run upkeep",
     "monitor",

@@ -21,6 +21,8 @@ START_TRIES: int = 3
 """A worker that is killed before it connected fails the whole cluster; it is made again this often."""
 ASK_EVERY_S: float = 5.0
 """Least time between two looks for workers that Dask has given up."""
+DOWN_S: float = 30.0
+"""A keeper without a living process for so long will not start another: it may have missed the death, or failed to spawn."""
 
 
 class LocalWorkers:
@@ -34,6 +36,8 @@ class LocalWorkers:
         self.device = device_of(config)
         self.memory_limit_mb = psutil.virtual_memory().total / self.workers / 1e6
         self._stack, self._asked_s = ExitStack(), 0.0
+        self._down_s: dict[Any, float] = {}
+        """Keeper -> since when it was seen without a living process."""
         self.cluster: Any = None
         self.client: Any = None
 
@@ -102,9 +106,15 @@ class LocalWorkers:
         """Dask's keeper of a worker process restarts what dies while it works, and gives up what dies while it starts."""
         from distributed.core import Status
 
-        keepers = self.cluster.workers
-        for name in [n for n, keeper in tuple(keepers.items()) if keeper.status in (Status.closed, Status.failed)]:
-            keepers.pop(name, None)
+        keepers, now_s = self.cluster.workers, time.monotonic()
+        down = {keeper: name for name, keeper in tuple(keepers.items()) if not keeper.is_alive()}
+        self._down_s = {keeper: self._down_s.get(keeper, now_s) for keeper in down}
+        for keeper, since_s in self._down_s.items():
+            gave_up = keeper.status in (Status.closed, Status.failed)
+            if gave_up or now_s - since_s > DOWN_S:
+                keepers.pop(down[keeper], None)
+                if not gave_up:
+                    self.cluster.loop.add_callback(keeper.close)
         if len(keepers) < self.workers:
             self.cluster.scale(self.workers)
 

@@ -6,10 +6,11 @@ import time
 import psutil
 import pytest
 
+from blockwise import presence
 from blockwise.cluster import local
 from blockwise.cluster.local import LocalWorkers
 from blockwise.config import ClusterConfig
-from blockwise.events import BlocksDone
+from blockwise.events import BlocksDone, Message
 from blockwise.testing import Faulty
 from tests.cluster import drive, map_task
 
@@ -79,3 +80,47 @@ def test_a_worker_that_dask_has_given_up_is_asked_for_again(monkeypatch):
             assert time.monotonic() < end, "no worker came back"
             pause.wait(0.05)
         assert workers.client.submit(sum, [1, 2]).result(30) == 3
+
+
+def test_a_worker_whose_death_its_keeper_missed_is_replaced(monkeypatch):
+    from distributed.core import Status
+
+    monkeypatch.setattr(local, "ASK_EVERY_S", 0.1)
+    monkeypatch.setattr(local, "DOWN_S", 1.0)
+    with LocalWorkers(ClusterConfig(workers=1, device="cpu")) as workers:
+        (keeper,) = workers.cluster.workers.values()
+        end, pause = time.monotonic() + 60, threading.Event()
+        keeper.status = Status.starting  # as it is between the connection of its process and the end of its own start
+        psutil.Process(keeper.pid).kill()
+        while keeper.is_alive():
+            assert time.monotonic() < end
+            pause.wait(0.01)
+        pause.wait(0.2)  # the death is handled: nothing is restarted in this state
+        keeper.status = Status.running
+        while not workers.count() or keeper in workers.cluster.workers.values():
+            assert time.monotonic() < end, "no worker came back"
+            pause.wait(0.05)
+        assert workers.client.submit(sum, [1, 2]).result(30) == 3
+
+
+def test_a_run_whose_workers_do_not_come_back_says_so_and_stops_and_can_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "ASK_EVERY_S", float("inf"))  # nobody asks for another
+    monkeypatch.setattr(presence, "MISSED_S", 0.2)
+    monkeypatch.setattr(presence, "GIVEN_UP_S", 1.0)
+    (tmp_path / "count").mkdir()
+    task = map_task(tmp_path, 300, Faulty({}, str(tmp_path / "count"), pause_s=0.005))
+    with LocalWorkers(ClusterConfig(workers=1, device="cpu")) as workers:
+        keepers = list(workers.cluster.workers.values())
+
+        def at_first(event, driver):
+            if isinstance(event, BlocksDone) and keepers:
+                workers.client.sync(keepers.pop().close)
+
+        run = drive(workers, tmp_path, task, on_event=at_first)
+        assert (run.state, run.attempts) == ("interrupted", [])
+        assert [m.level for m in run.told(Message)] == ["warning", "error"]
+        assert "no worker was connected for 1 s" in run.driver.message
+        monkeypatch.setattr(local, "ASK_EVERY_S", 0.1)
+        monkeypatch.setattr(presence, "GIVEN_UP_S", 60.0)
+        run = drive(workers, tmp_path, task)
+        assert (run.state, run.books.done) == ("done", 300)

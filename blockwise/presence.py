@@ -1,0 +1,44 @@
+"""Which workers are there, as the driver knows: what each told last, and since when none is connected. No clock but the one given."""
+
+from dataclasses import dataclass
+
+from blockwise.events import Events
+
+SILENT_WORKER_S: float = 5.0
+"""A worker tells what it does twice a second; one that is silent for so long is gone."""
+MISSED_S: float = 30.0
+"""Without any worker for so long, a person is told; one that was killed is back within a few seconds."""
+GIVEN_UP_S: float = 1800.0
+"""Without any worker for so long, the run stops."""
+
+
+@dataclass(slots=True)
+class Activity:
+    """The last thing a worker told of itself."""
+
+    at_s: float
+    values: dict[str, float]
+
+
+@dataclass(slots=True)
+class Absence:
+    """A time without workers; says that it lasts, and when it is over."""
+
+    events: Events
+    gone_s: float = 0.0
+    since_s: float | None = None
+    told: bool = False
+
+    def gives_up(self, workers: int, now_s: float) -> bool:
+        """Whether it has lasted so long that nobody comes; to be asked all the time, with the number of workers connected now."""
+        if workers:
+            if self.told:
+                self.events.message(f"Workers are back after {self.gone_s:.0f} s: the run goes on.")
+            self.gone_s, self.since_s, self.told = 0.0, None, False
+            return False
+        self.since_s = now_s if self.since_s is None else self.since_s
+        self.gone_s = now_s - self.since_s
+        if self.gone_s >= MISSED_S and not self.told:
+            self.told = True
+            self.events.message(f"No worker is connected since {self.gone_s:.0f} s; after {GIVEN_UP_S:.0f} s the run stops.", "warning")
+        return self.gone_s >= GIVEN_UP_S
