@@ -113,7 +113,9 @@ def find_array(location: str, variable: str | None, defaults: Sequence[str] = ()
     if node and node.kind != "group":
         return node, name or None
     if node is None and root is None and not _is_n5_folder(location):
-        raise InputError(f"{location} holds no zarr, N5 or precomputed metadata (zarr.json, .zarray, .zgroup, attributes.json, info)")
+        raise InputError(
+            f"{location} holds no zarr, N5 or precomputed metadata (zarr.json, .zarray, .zgroup, attributes.json, info) and no images"
+        )
     found = [n for n in _consolidated(root) if not name or n.startswith(f"{name}/")] if node is not root else []
     found = found or [join(name, n) if name else n for n in arrays_below(join(location, name), node)]
     if not found and name:

@@ -1,8 +1,8 @@
 """What an input is, as a short text: changes when its content does, not when it moves; cheap on terabytes.
 
     size=72128 mtime=2026-11-20T10:00:00.123456789Z ends=0a1b2c3d4e5f6789      a file: bytes, and a digest of the first and last MiB
-    files=14 size=72128 mtime=2026-11-20T10:00:00Z listing=0a1b2c3d4e5f6789    an array of many files: the newest mtime, and a digest
-                                                     of its metadata and of name, size and mtime of each of its files
+    files=14 size=72128 mtime=2026-11-20T10:00:00Z listing=0a1b2c3d4e5f6789    an array of many files, a stack of images: the newest mtime,
+                                                     and a digest of its metadata and of name, size and mtime of each of its files
     0a1b2c3d...                                      on a server: a digest of metadata and of what the server says of it
 
 The parts say, in `difference`, what it is that changed.
@@ -11,7 +11,7 @@ The parts say, in `difference`, what it is that changed.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from blockwise.errors import StorageError
 from blockwise.storage.chunked import Node, find_array, join, read_key
 from blockwise.storage.context import kvstore, local_path
 from blockwise.storage.durable import LEFTOVERS
-from blockwise.storage.opening import missing_file
+from blockwise.storage.images import image_files
+from blockwise.storage.opening import is_stack, missing_file
 
 END_BYTES: int = 2**20
 """How much of a file's beginning and end is read."""
@@ -49,6 +50,8 @@ def identity(location: str | Path, variable: str | None = None) -> str:
     """
     path = str(location)
     local = local_path(path)
+    if local is not None and is_stack(local):
+        return _of_files(b"", [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in image_files(local)])
     if local is not None and not local.exists():
         raise missing_file(path, local)
     if local is not None and local.is_file():
@@ -89,7 +92,11 @@ def _time(seconds: int) -> str:
 def _of_folder(node: Node, name: str | None) -> str:
     metadata = json.dumps([node.document, node.attributes], sort_keys=True).encode()
     folder = join(node.location, name or "") if node.kind == "neuroglancer_precomputed" else node.location
-    files = sorted(_files(str(local_path(folder))))
+    return _of_files(metadata, sorted(_files(str(local_path(folder)))))
+
+
+def _of_files(metadata: bytes, files: Sequence[tuple[str, int, int]]) -> str:
+    """Of (name, bytes, mtime in ns) in an order that follows from the names."""
     listing = _digest((metadata, *(f"{file} {size} {mtime_ns}\n".encode() for file, size, mtime_ns in files)))[:DIGITS]
     size, newest = sum(f[1] for f in files), max((f[2] for f in files), default=0)
     return f"files={len(files)} size={size} mtime={_time(newest // 10**9)}Z listing={listing}"

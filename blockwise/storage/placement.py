@@ -16,7 +16,12 @@ SPATIAL = ("z", "y", "x")
 UNITS = {"nm": "nanometer", "um": "micrometer", "mm": "millimeter", "s": "second", "ms": "millisecond"}
 """Short units and their OME-NGFF names."""
 
-_SHORT = {long: short for short, long in UNITS.items()} | {"µm": "um", "micron": "um"}
+_SHORT = {long: short for short, long in UNITS.items()} | dict.fromkeys(("µm", "μm", "\\u00B5m", "micron", "microns", "micrometre"), "um")
+
+
+def short_unit(name: str) -> str:
+    """`name` as it is written here ("micrometer", "µm", "micron" -> "um"); an unknown one as it is."""
+    return _SHORT.get(name.strip(), name.strip())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def from_attributes(rank: int, attributes: Mapping[str, Any], names: Sequence[st
         tuple(map(str, axes)) if usable else default_axes(rank),
         _padded(size, rank, 1.0),
         _padded(offset, rank, 0.0),
-        _padded([_SHORT.get(u, str(u)) for u in units], rank, ""),
+        _padded([short_unit(str(u)) for u in units], rank, ""),
     )
 
 
@@ -109,7 +114,7 @@ def from_ngff(rank: int, image: Mapping[str, Any], dataset: str) -> Placement | 
         scale, move = step.get("scale", [1.0] * rank), step.get("translation", [0.0] * rank)
         size = [s * float(f) for s, f in zip(size, scale, strict=True)]
         offset = [o * float(f) + float(m) for o, f, m in zip(offset, scale, move, strict=True)]
-    units = tuple(_SHORT.get(u, u) for u in (str(a.get("unit") or "") for a in axes))
+    units = tuple(short_unit(str(a.get("unit") or "")) for a in axes)
     return Placement(tuple(str(a["name"]) for a in axes), tuple(size), tuple(offset), units)
 
 

@@ -4,7 +4,9 @@ import h5py
 import numpy as np
 import scipy.io
 import tensorstore as ts
+import tifffile
 import zarr
+from PIL import Image
 
 MATLAB_HEADER = b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jan 01 00:00:00 2024 HDF5 schema 1.00 ."
 CLASSES = {"f8": "double", "f4": "single", "u1": "uint8", "u2": "uint16", "i2": "int16", "i4": "int32"}
@@ -89,6 +91,36 @@ def write_precomputed(path, data, resolution=(4, 4, 40), origin=(0, 0, 0)):
     ts.open(spec, create=True).result().write(channels.T).result()
 
 
+def write_sections(path, data, suffix="png"):
+    """One image per section; sorted as text, section 10 would come before section 2."""
+    path.mkdir()
+    (path / "notes.txt").write_text("not an image")
+    for z, section in enumerate(data):
+        Image.fromarray(section).save(path / f"s{3 * z}.{suffix}")
+
+
+def write_tiff_sections(path, data, **options):
+    path.mkdir()
+    for z, section in enumerate(data):
+        tifffile.imwrite(path / f"s{3 * z}.tif", section, **options)
+
+
+def write_tiff(path, data, **options):
+    tifffile.imwrite(path, data, **options)
+
+
+def write_tiff_pages(path, data):
+    """As a loop over sections writes them: images that the file does not join."""
+    with tifffile.TiffWriter(path) as tiff:
+        for section in data:
+            tiff.write(section, compression="zlib", contiguous=False)
+
+
+def write_lzw(path, data):
+    first, *more = map(Image.fromarray, data)
+    first.save(path, save_all=True, append_images=more, compression="tiff_lzw")
+
+
 FORMATS = {
     "npy": (write_npy, "a.npy"),
     "npy, column-major, big-endian": (write_npy_fortran, "a.npy"),
@@ -102,4 +134,14 @@ FORMATS = {
     "zarr v3 sharded array": (write_zarr3_sharded, "a.zarr"),
     "n5": (write_n5, "a.n5"),
     "precomputed": (write_precomputed, "layer"),
+    "folder of PNGs": (write_sections, "sections"),
+    "folder of TIFFs": (write_tiff_sections, "sections"),
+    "folder of TIFFs, compressed": (lambda p, d: write_tiff_sections(p, d, compression="zlib"), "sections"),
+    "TIFF": (write_tiff, "a.tif"),
+    "TIFF, compressed": (lambda p, d: write_tiff(p, d, compression="zlib", tile=(16, 16)), "a.tif"),
+    "TIFF of separate images": (write_tiff_pages, "a.tif"),
+    "TIFF of ImageJ": (lambda p, d: write_tiff(p, d, imagej=True, metadata={"axes": "ZYX"}), "a.tif"),
+    "TIFF, LZW": (write_lzw, "a.tif"),
+    "OME-TIFF": (lambda p, d: write_tiff(p, d, ome=True, metadata={"axes": "ZYX"}), "a.ome.tif"),
+    "BigTIFF, big-endian": (lambda p, d: write_tiff(p, d, bigtiff=True, byteorder=">"), "a.tif"),
 }
