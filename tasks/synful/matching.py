@@ -20,6 +20,9 @@ On = Literal["both", "pre", "post"]
 NO_GROUP: int = -1
 """Sites of no group match nothing, not even each other."""
 
+DENSE_CELLS: int = 1_000_000
+"""Parts of more rows times columns are solved without their matrix: places without ids may link a whole volume to one part."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sites:
@@ -105,11 +108,27 @@ def _degrees(rows: Integers) -> Integers:
 
 def _least(rows: Integers, costs: Floats, unmatched: float) -> npt.NDArray[Any]:
     """Indices of the candidates of one part that an assignment of least cost takes."""
+    (left, i), (right, j) = (np.unique(side, return_inverse=True) for side in rows.T)
+    solve = _dense if len(left) * len(right) <= DENSE_CELLS else _sparse
+    first, second = solve(i, j, costs, unmatched)
+    return np.flatnonzero(np.isin(i * len(right) + j, (first * len(right) + second)[second < len(right)]))
+
+
+def _dense(i: Integers, j: Integers, costs: Floats, unmatched: float) -> tuple[Integers, Integers]:
+    """Rows and columns of an assignment in a full matrix; it may hold pairs that are no candidates."""
     from scipy.optimize import linear_sum_assignment
 
-    (left, i), (right, j) = (np.unique(side, return_inverse=True) for side in rows.T)
-    matrix = np.full((len(left), len(right)), unmatched)
-    index = np.full(matrix.shape, -1, np.int64)
-    matrix[i, j], index[i, j] = costs, np.arange(len(rows))
-    taken = index[linear_sum_assignment(matrix)]
-    return taken[taken >= 0]
+    matrix = np.full((i.max() + 1, j.max() + 1), unmatched)
+    matrix[i, j] = costs
+    return linear_sum_assignment(matrix)
+
+
+def _sparse(i: Integers, j: Integers, costs: Floats, unmatched: float) -> tuple[Integers, Integers]:
+    """Likewise with candidates alone; each row has a further column of its own, which it takes where it is left out."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    own, right = np.arange(i.max() + 1), j.max() + 1
+    values = np.concatenate([costs, np.full(len(own), unmatched)]) + 1  # the solver takes an entry of 0 for none; 1 for all changes nothing
+    places = np.concatenate([i, own]), np.concatenate([j, right + own])
+    return min_weight_full_bipartite_matching(coo_array((values, places), shape=(len(own), right + len(own))).tocsr())

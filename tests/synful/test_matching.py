@@ -5,6 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from tasks.synful import matching
 from tasks.synful.matching import NO_GROUP, Sites, match
 
 
@@ -41,10 +42,12 @@ def test_no_assignment_costs_less(on, limit, seed):
     assert taken.sum() + 2 * limit * unmatched == pytest.approx(least(matrix))
 
 
+@pytest.mark.parametrize("cells", [0, matching.DENSE_CELLS])
 @pytest.mark.parametrize("limit", [30, 100, 400])
-def test_many_rows_cost_what_one_matrix_costs(limit):
+def test_many_rows_cost_what_one_matrix_costs(limit, cells, monkeypatch):
     from scipy.optimize import linear_sum_assignment
 
+    monkeypatch.setattr(matching, "DENSE_CELLS", cells)
     random = np.random.default_rng(1)
     a, b = sites(random, 300, 20, 500), sites(random, 250, 20, 500)
     found, matrix = match(a, b, distance_nm=limit), costs(a, b, "both", limit)
