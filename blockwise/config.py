@@ -5,10 +5,12 @@ The keys of `[options]` belong to the task and are checked by its `Options`.
 """
 
 import difflib
+import json
 import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -160,6 +162,8 @@ def _known_keys(schema: type[BaseModel], location: Sequence[str]) -> list[str]:
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a TOML file, add environment and `key=value` overrides, check it. Relative paths stay as written.
 
+    A JSON file is a configuration of a system that lives here now; tasks bring readers in the entry points `blockwise.configurations`.
+
     Raises
     ------
     MissingError : no such file.  ConfigError : data, not TOML, empty, unknown keys or wrong values.
@@ -168,10 +172,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     if not file.is_file():
         raise MissingError(f"no configuration at {file}: write one with `blockwise init TASK INPUT > run.toml`")
     refuse_data(file)
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # not TOML, or not even UTF-8
-        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    values = _foreign(file) if file.suffix == ".json" else _toml(file)
     for key, value in [*_environment(), *map(_override, overrides)]:
         _put(values, key, value)
     if not values:
@@ -180,6 +181,27 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             "`blockwise init TASK INPUT > run.toml` writes a whole configuration"
         )
     return validated(RunConfig, values)
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # not TOML, or not even UTF-8
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+
+
+def _foreign(file: Path) -> dict[str, Any]:
+    """The values of ours for another system's configuration, by the first task that knows it."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{file} is not valid JSON: {error}") from None
+    readers = sorted(entry_points(group="blockwise.configurations"), key=lambda e: e.name)
+    for entry in readers:
+        values: dict[str, Any] | None = entry.load()(file, content)
+        if values is not None:
+            return values
+    raise ConfigError(f"{file} is no configuration that {', '.join(e.name for e in readers) or 'an installed task'} knows; ours are TOML")
 
 
 def refuse_data(path: Path) -> None:

@@ -1,0 +1,169 @@
+"""From the predictions that one block sees to the partners it reports, and to seeds of components that it does not see whole.
+
+The rules of `views` decide who reports; what is found here is what the whole volume would tell of the same component. Seeds are looked
+at again by `whole_component`, in boxes that grow until the component is complete.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blockwise.geometry import Region
+from tasks.synful.partners import AXES
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.synful.blobs import Blobs
+    from tasks.synful.options import ExtractOptions
+    from tasks.synful.views import Points, Views
+
+Array = npt.NDArray[Any]
+SEED_COLUMNS = tuple(f"{what}_{a}" for what in ("first", "begin", "end") for a in AXES)
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Predictions of a box of the data set.
+
+    Parameters
+    ----------
+    mask : (z, y, x), probability times `mask_scale`.  vectors : (3, z, y, x), nm times `vectors_scale`.
+    begin : where the box begins, voxels of the data set.
+    """
+
+    mask: Array
+    vectors: Array
+    begin: tuple[int, ...]
+    mask_scale: float = 1.0
+    vectors_scale: float = 1.0
+
+    @property
+    def region(self) -> Region:
+        return Region(self.begin, tuple(b + n for b, n in zip(self.begin, self.mask.shape, strict=True)))
+
+
+Predict = Callable[[Region], Predictions]
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """How partners are found, and where the data set stands.
+
+    Parameters
+    ----------
+    options : `[options.extract]`.
+    voxel_size, offset : nm, of the data set.
+    """
+
+    options: "ExtractOptions"
+    views: "Views"
+    voxel_size: tuple[float, ...]
+    offset: tuple[float, ...]
+
+    def components(self, predictions: Predictions) -> "Blobs":
+        """All components of a box, whatever their score; positions count from the box, scores are in probabilities."""
+        from tasks.synful.blobs import find_blobs
+
+        o, scale = self.options, predictions.mask_scale
+        return find_blobs(
+            predictions.mask,
+            method=o.method,
+            threshold=o.threshold * scale,
+            score=o.score,
+            location=o.location,
+            voxel_size=self.voxel_size,
+            nms_radius=o.nms_radius,
+            score_scale=1.0 if o.score == "count" and o.method == "cc" else scale,
+        )
+
+    def block(self, predictions: Predictions, core: Region) -> tuple["pa.Table", "pa.Table"]:
+        """Partners that the block of `core` reports, and its seeds."""
+        blobs = self.components(predictions)
+        begin, end, first, post = self._placed(blobs, predictions.begin)
+        mine, seeds = self.views.verdicts(core, begin, end, first, post)
+        return self.partners(blobs.take(np.flatnonzero(mine)), predictions), seed_table(first[seeds], begin[seeds], end[seeds])
+
+    def _placed(self, blobs: "Blobs", begin: tuple[int, ...]) -> tuple["Points", ...]:
+        return tuple(v + np.array(begin, np.int64) for v in (blobs.begin, blobs.end, blobs.first, blobs.voxel))
+
+    def partners(self, blobs: "Blobs", predictions: Predictions) -> "pa.Table":
+        """Partners of complete components whose score is above `min_score`."""
+        from tasks.synful.blobs import partners_of
+
+        if self.options.min_score is not None:
+            blobs = blobs.take(np.flatnonzero(blobs.score > self.options.min_score))
+        return partners_of(
+            blobs,
+            predictions.vectors,
+            self.voxel_size,
+            offset=self.offset,
+            begin=predictions.begin,
+            vectors_scale=predictions.vectors_scale,
+        )
+
+    def merged(self, seeds: "pa.Table", predict: Predict) -> tuple["pa.Table", "pa.Table"]:
+        """Partners of the components that seeds belong to, each once, and the seeds of those longer than `max_blob_um`."""
+        import pyarrow as pa
+
+        from tasks.synful.partners import schema
+
+        found, oversized = [schema().empty_table()], []
+        for row, (first, begin, end) in enumerate(zip(*seed_points(seeds), strict=True)):
+            box = Region(tuple(begin), tuple(end))
+            match self.whole_component(tuple(first), box, predict):
+                case None:
+                    continue
+                case Region():
+                    oversized.append(row)
+                case rows:
+                    found.append(rows)
+        return pa.concat_tables(found), seeds.take(pa.array(oversized, pa.int64()))
+
+    def whole_component(self, first: tuple[int, ...], box: Region, predict: Predict) -> "pa.Table | Region | None":
+        """The partner of the component whose first voxel is `first`, looked for in boxes that grow.
+
+        Returns
+        -------
+        Its row; a table without rows where its score is too low; the box that it outgrew; None where it is another block's to report.
+        """
+        while True:
+            margin = tuple(2 * m for m in self.views.margin)
+            predictions = predict(box.grow(margin, margin).intersect(self.views.grid.domains[0].region))
+            blobs = self.components(predictions)
+            begin, end, firsts, post = self._placed(blobs, predictions.begin)
+            at = np.flatnonzero((firsts == first).all(axis=1))
+            if not len(at):
+                return None
+            seen = predictions.region
+            if self.views.complete(begin[at], end[at], np.array(seen.begin), np.array(seen.end))[0]:
+                known = self.views.seen_by_owner(begin[at], end[at], post[at])[0]
+                return None if known else self.partners(blobs.take(at), predictions)
+            box = Region(tuple(begin[at[0]].tolist()), tuple(end[at[0]].tolist()))
+            if max(n * v for n, v in zip(box.shape, self.voxel_size, strict=True)) > self.options.max_blob_um * 1000:
+                return box
+            half = tuple(max(1, n // 2) for n in box.shape)
+            box = box.grow(half, half)
+
+
+def seed_schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    return pa.schema([pa.field(name, pa.int64(), nullable=False) for name in SEED_COLUMNS])
+
+
+def seed_table(first: "Points", begin: "Points", end: "Points") -> "pa.Table":
+    """Seeds: first voxel and box of what a block saw, voxels of the data set."""
+    import pyarrow as pa
+
+    columns = np.concatenate([first, begin, end], axis=1).T
+    return pa.table([pa.array(np.ascontiguousarray(c)) for c in columns], schema=seed_schema())
+
+
+def seed_points(seeds: "pa.Table") -> tuple["Points", "Points", "Points"]:
+    """First voxels, begins and ends, (n, 3) each."""
+    columns = np.stack([seeds[name].to_numpy() for name in SEED_COLUMNS], axis=1).reshape(-1, 9)
+    return columns[:, :3], columns[:, 3:6], columns[:, 6:]

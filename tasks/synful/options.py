@@ -1,0 +1,118 @@
+"""What a Synful run can be told, under `[options]`. Lengths are nm (um where named so), z y x; thresholds are probabilities, 0 to 1."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from blockwise.config import Place
+from blockwise.task import TaskOptions
+from tasks.synful.filters import FilterOptions
+
+Lengths = tuple[float, float, float]
+
+
+class NetworkOptions(TaskOptions):
+    """`[options.network]`. `[model] path` is the network that predicts post-synaptic sites.
+
+    vectors : network for the vectors, where another one does it.  parameters : a parameter.json, where none lies beside the checkpoint.
+    activation : of the mask's logits, where the checkpoint does not tell.  flips : average over mirrored inputs (4 in y, x; 8 with z).
+    """
+
+    vectors: Place | None = None
+    parameters: Place | None = None
+    activation: Literal["sigmoid", "relu", "identity"] | None = None
+    precision: Literal["float32", "bf16"] = "float32"
+    flips: Literal["none", "yx", "zyx"] = "none"
+
+
+class VolumeOptions(TaskOptions):
+    """`[options.volume]`: what of the volume is looked at, and how grey values become inputs.
+
+    trained_voxel_size : of the network.  mask : a volume, zero where nothing is to be computed; any voxel size.
+    roi_offset, roi_shape : nm, a box of world coordinates.  skip_constant : leave out blocks of one grey value.
+    """
+
+    normalize: Literal["dtype", "match", "percentile", "section"] = "dtype"
+    trained_voxel_size: Lengths | None = None
+    mask: Place | None = None
+    mask_variable: str | None = None
+    roi_offset: Lengths | None = None
+    roi_shape: Lengths | None = None
+    skip_constant: bool = True
+
+    @model_validator(mode="after")
+    def _is_a_box(self) -> "VolumeOptions":
+        if (self.roi_offset is None) != (self.roi_shape is None):
+            raise ValueError("roi_offset and roi_shape go together")
+        return self
+
+
+class ExtractOptions(TaskOptions):
+    """`[options.extract]`: from predictions to partners.
+
+    min_score : only higher scores are kept.  context : nm that a block sees around its core, as a whole number of voxels (of the
+    network's pooling in an aligned grid).  max_blob_um : longer components are reported, not merged.
+    """
+
+    method: Literal["cc", "nms"] = "cc"
+    threshold: float = Field(0.95, ge=0)
+    score: Literal["sum", "mean", "max", "count"] = "sum"
+    location: Literal["edt", "edt_padded", "centroid", "peak"] = "edt"
+    min_score: float | None = None
+    nms_radius: Lengths | None = None
+    context: float | Lengths | None = None
+    max_blob_um: float = Field(4.0, gt=0)
+
+    @model_validator(mode="after")
+    def _has_radius(self) -> "ExtractOptions":
+        if self.method == "nms" and self.nms_radius is None:
+            raise ValueError("nms_radius is needed with method 'nms', e.g. [40, 40, 40] nm")
+        return self
+
+
+class StoreOptions(TaskOptions):
+    """`[options.store]`: names, types and scales of predictions that are kept; a stored value is what the network says times its scale."""
+
+    mask: str = "volumes/pred_syn_indicator"
+    vectors: str = "volumes/pred_partner_vectors"
+    mask_dtype: Literal["uint8", "float32"] = "uint8"
+    mask_scale: float = Field(255.0, gt=0)
+    vectors_dtype: Literal["int8", "float32"] = "int8"
+    vectors_scale: float = Field(0.25, gt=0)
+
+
+class MapOptions(TaskOptions):
+    """`[options.map]`: to which neurons the sites belong. A new segmentation reruns the stages from here on, no network.
+
+    bodies : table of supervoxel and body.  clefts : predictions of clefts, 0 to 255.
+    """
+
+    segmentation: Place | None = None
+    segmentation_variable: str | None = None
+    rounding: Literal["truncate", "cremi"] = "truncate"
+    bodies: Place | None = None
+    skeletons: Place | None = None
+    skeleton_distance: float | None = Field(None, gt=0)
+    clefts: Place | None = None
+    clefts_variable: str | None = None
+    cleft_threshold: float = 130
+
+
+class SynfulOptions(TaskOptions):
+    """All of `[options]`.
+
+    mode : "fused" extracts within the pass that predicts and keeps no predictions; "stored" keeps them as arrays first.
+    grid : "aligned" has no seams; "compat" has the original's tiles.
+    cell_um : side of the cells in which partners are kept.  exports : files beside the output, by name.
+    """
+
+    mode: Literal["fused", "stored"] = "fused"
+    grid: Literal["aligned", "compat"] = "aligned"
+    network: NetworkOptions = NetworkOptions()
+    volume: VolumeOptions = VolumeOptions()
+    extract: ExtractOptions = ExtractOptions()
+    store: StoreOptions = StoreOptions()
+    map: MapOptions = MapOptions()
+    filter: FilterOptions | None = None
+    cell_um: float = Field(10.0, gt=0)
+    exports: tuple[Literal["csv", "sqlite", "cremi", "npz", "neuroglancer", "cave", "mongodb"], ...] = ()

@@ -1,0 +1,140 @@
+"""Networks on a device: probabilities and vectors of raw voxels, of tiles and of any box."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from blockwise.errors import ConfigError
+from blockwise.geometry import Region
+from tasks.synful.extraction import Predictions
+from tasks.synful.tiling import Tiling
+
+if TYPE_CHECKING:
+    import torch
+
+    from tasks.synful.network import UNet
+
+Array = npt.NDArray[Any]
+FLIPPED = {"none": (), "yx": (1, 2), "zyx": (0, 1, 2)}
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """One network for both outputs, or one for the mask and one for the vectors.
+
+    Parameters
+    ----------
+    networks : on the device already, in the order of `tiling.networks`.
+    tiling : what is read for what.
+    flips : axes whose mirrored inputs are averaged over.
+    """
+
+    networks: tuple["UNet", ...]
+    tiling: Tiling
+    device: str
+    flips: tuple[int, ...] = ()
+
+    def __call__(self, raw: Array, shape: Sequence[int]) -> tuple[Array, Array]:
+        """Predict a tile.
+
+        Parameters
+        ----------
+        raw : (z, y, x) float32 in [-1, 1], the tile with `tiling.context` around it.
+        shape : of the tile.
+
+        Returns
+        -------
+        Probabilities (z, y, x) and vectors (3, z, y, x) in nm, float32, of that shape.
+        """
+        import torch
+
+        found: dict[str, torch.Tensor] = {}
+        with torch.inference_mode():
+            x = torch.from_numpy(np.ascontiguousarray(raw))[None, None].to(self.device)
+            for network in self.networks:
+                part = x[(..., *_cut(self.tiling.crop(network.shape), raw.shape))]
+                for name, values in self._averaged(network, part, shape).items():
+                    found.setdefault(name, values)
+        return found["mask"].cpu().numpy(), found["vectors"].cpu().numpy()
+
+    def _averaged(self, network: "UNet", x: "torch.Tensor", shape: Sequence[int]) -> dict[str, "torch.Tensor"]:
+        """Outputs of one network, the mean over its mirrored inputs."""
+        total: dict[str, torch.Tensor] = {}
+        mirrors = list(_mirrors(self.flips))
+        for axes in mirrors:
+            for name, values in self._once(network, x, shape, axes).items():
+                total[name] = values if name not in total else total[name].add_(values)
+        return {name: values / len(mirrors) if len(mirrors) > 1 else values for name, values in total.items()}
+
+    def _once(self, network: "UNet", x: "torch.Tensor", shape: Sequence[int], axes: tuple[int, ...]) -> dict[str, "torch.Tensor"]:
+        """Outputs for an input mirrored along some axes, mirrored back; vectors change sign along these."""
+        outputs = network(x.flip([a + 2 for a in axes]) if axes else x)
+        found = {}
+        for name, key in (("mask", "mask_logits"), ("vectors", "vectors")):
+            if key in outputs:
+                values = network.probabilities(outputs[key])[0, 0] if name == "mask" else outputs[key][0]
+                values = values.flip([a - 3 for a in axes]) if axes else values
+                found[name] = values[(..., *(slice(n) for n in shape))]
+        if "vectors" in found:
+            for axis in axes:
+                found["vectors"][axis].neg_()
+        return found
+
+    def box(self, region: Region, read: Callable[[Region], Array]) -> Predictions:
+        """Predict any box of the volume, piece by piece, with the values that tiles have there.
+
+        Parameters
+        ----------
+        read : raw voxels of a region that may stick out of the volume, float32 in [-1, 1].
+        """
+        mask = np.empty(region.shape, np.float32)
+        vectors = np.empty((3, *region.shape), np.float32)
+        for piece, source in self.tiling.pieces(region):
+            skip = (0, 0, 0) if self.tiling.aligned else self.tiling.halo
+            whole = [n + 2 * h for n, h in zip(piece.shape, skip, strict=True)]
+            found = self(read(source), whole)
+            common = piece.intersect(region)
+            inside = tuple(slice(b - p + h, e - p + h) for b, e, p, h in zip(*common, piece.begin, skip, strict=True))
+            target = common.shift([-b for b in region.begin]).slices
+            mask[target], vectors[(slice(None), *target)] = found[0][inside], found[1][(slice(None), *inside)]
+        return Predictions(mask, vectors, region.begin)
+
+
+def load_predictor(
+    files: Sequence[str], tiling: Tiling, device: str, *, parameters: str | None, activation: str | None, precision: str, flips: str
+) -> Predictor:
+    """Networks of checkpoints, ready on a device."""
+    import torch
+
+    from tasks.synful.checkpoint import load_network
+
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    networks = [load_network(f, parameters=parameters, activation=activation).eval().to(device=device, dtype=dtype) for f in files]
+    check_mirrors(tiling, FLIPPED[flips])
+    return Predictor(tuple(networks), tiling, device, FLIPPED[flips])
+
+
+def check_mirrors(tiling: Tiling, axes: Sequence[int]) -> None:
+    """Refuse mirrored inputs where a network's context is not the same at both ends.
+
+    Raises
+    ------
+    ConfigError
+    """
+    for network in tiling.networks:
+        lost = [i - o - 2 * b for i, o, b in zip(network.smallest_input, network.smallest_output, network.before, strict=True)]
+        if any(lost[a] for a in axes):
+            raise ConfigError(f"flips: the network's context differs at both ends by {lost} voxels, so mirrored outputs lie elsewhere")
+
+
+def _cut(crop: Sequence[tuple[int, int]], shape: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(b, n - a) for (b, a), n in zip(crop, shape, strict=True))
+
+
+def _mirrors(axes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    for count in range(len(axes) + 1):
+        yield from combinations(axes, count)
