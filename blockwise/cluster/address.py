@@ -46,8 +46,16 @@ class AddressWorkers:
         return ""
 
     def count(self) -> int:
-        """Workers connected now."""
-        return len(self.client.nthreads())
+        """Workers connected now.
+
+        Raises
+        ------
+        BlockwiseError : the scheduler is gone; Dask tries for 20 s to reach it again.
+        """
+        try:
+            return len(self.client.nthreads())
+        except OSError as error:
+            raise BlockwiseError(f"the Dask scheduler at {self.address} is gone: start it, then run again ({error})") from error
 
     def show(self, run: object) -> None:
         """Nothing: see `page`."""

@@ -8,8 +8,10 @@ import pytest
 
 from blockwise import presence
 from blockwise.cluster import local
+from blockwise.cluster.address import AddressWorkers
 from blockwise.cluster.local import LocalWorkers
 from blockwise.config import ClusterConfig
+from blockwise.errors import BlockwiseError
 from blockwise.events import BlocksDone, Message
 from blockwise.testing import Faulty
 from tests.cluster import drive, map_task
@@ -124,3 +126,13 @@ def test_a_run_whose_workers_do_not_come_back_says_so_and_stops_and_can_go_on(tm
         monkeypatch.setattr(presence, "GIVEN_UP_S", 60.0)
         run = drive(workers, tmp_path, task)
         assert (run.state, run.books.done) == ("done", 300)
+
+
+def test_a_scheduler_that_is_gone_ends_the_run_with_an_error_of_ours():
+    with LocalWorkers(ClusterConfig(workers=1, device="cpu")) as workers:
+        config = ClusterConfig(kind="address", address=workers.client.scheduler.address, device="cpu")
+        with AddressWorkers(config) as elsewhere:
+            assert elsewhere.count() == 1
+            workers.cluster.close()
+            with pytest.raises(BlockwiseError, match="is gone"):
+                elsewhere.count()
