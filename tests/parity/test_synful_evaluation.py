@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tasks.synful.cremi_metric import cremi_metric
 from tasks.synful.evaluation import evaluate
 from tests.shared import shared
 
@@ -127,3 +128,19 @@ def test_synthetic_partners(case):
 
 def test_every_synthetic_case_is_tested():
     assert len(expected("synthetic_expected")) == 15
+
+
+@pytest.mark.parametrize("distance", ["30", "60", "120", "400"])
+def test_cremi_metric(distance):
+    golden = expected("cremi_metric")
+    want = golden["expected"][distance]
+    with np.load(shared("golden/synful/map/segmentation.npz")) as file:
+        segmentation = file["seg"]
+    predicted, truth = (
+        partners([{"id": i, "pre": pre, "post": post} for i, (pre, post) in enumerate(golden[name])], {"pre": "pre", "post": "post"})
+        for name in ("pred", "gt")
+    )
+    found = cremi_metric(predicted, truth, segmentation, voxel_size=golden["resolution"], match_distance_nm=float(distance))
+    assert (found.true_positives, found.false_positives, found.false_negatives) == (want["tp"], want["fp"], want["fn"])
+    assert (found.f_score, found.precision, found.recall) == pytest.approx((want["fscore"], want["precision"], want["recall"]), abs=1e-12)
+    assert found.matches.tolist() == [list(m[:2]) for m in want["matches"]]
