@@ -83,9 +83,10 @@ def check_exports(files: Iterable[Path], path: str, folder: RunFolder | None) ->
         file, other = taken[0]
         whose = f"belongs to the run that writes {other}" if other else "was not written by this run"
         more = f" (and {len(taken) - 1} more)" if len(taken) > 1 else ""
+        away = "" if other else ", or move the file away"
         raise PlanRefused(
-            f"the export {file}{more} {whose}, and would be replaced: put [output] path into another folder, give the session "
-            "another name, or move the file away"
+            f"the export {file}{more} {whose}, and would be replaced: put [output] path into another folder, or give the session another "
+            f"name{away}"
         )
 
 
