@@ -68,8 +68,11 @@ def pair_codes(partners: pa.Table, by: Identity, ignore_ids: Sequence[int] = ())
     names = f"{by}_pre", f"{by}_post"
     if not partners.num_rows or any(partners[n].null_count == partners.num_rows for n in names):
         return np.full(partners.num_rows, -1, np.int64)
-    named = is_named(partners[names[0]], ignore_ids) & is_named(partners[names[1]], ignore_ids)
-    pre, post = (pc.dictionary_encode(partners[n].combine_chunks()) for n in names)
-    codes = pre.indices.fill_null(0).to_numpy().astype(np.int64) * len(post.dictionary) + post.indices.fill_null(0).to_numpy()
-    codes[~named] = -1
+    codes = np.zeros(partners.num_rows, np.int64)
+    for name in names:
+        encoded = pc.dictionary_encode(partners[name].combine_chunks())
+        codes *= len(encoded.dictionary)
+        codes += encoded.indices.fill_null(0).to_numpy()
+    for name in names:
+        codes[~is_named(partners[name], ignore_ids)] = -1
     return codes

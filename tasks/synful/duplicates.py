@@ -94,16 +94,16 @@ def duplicate_labels(
     if not distance_nm >= 0:
         raise ConfigError(f"distance_nm = {distance_nm}: a distance is 0 or more")
     rows, groups = _several(pair_codes(partners, by, ignore_ids))
-    labels = np.arange(partners.num_rows)
     if not len(rows):
-        return labels
+        return np.arange(partners.num_rows)
     if distance is None:
         from tasks.synful.proximity import components
 
-        axes = [partners[f"{site}_{a}"].to_numpy()[rows].astype(np.int64, copy=False) for a in AXES]
-        within = components(axes, groups, distance_nm, link_coincident=link_coincident)
+        axes = [partners[f"{site}_{a}"].to_numpy() for a in AXES]
+        within = components(axes, rows, groups, distance_nm, link_coincident=link_coincident)
     else:
         within = _components_by(distance, rows, groups, distance_nm)
+    labels = np.arange(partners.num_rows)
     labels[rows] = rows[within]
     return labels
 

@@ -17,14 +17,15 @@ from blockwise.storage import Source
 Rounding = Literal["truncate", "cremi"]
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
+Voxels = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
 
 READS_AHEAD: int = 8
 """Chunks under way at once, memory permitting."""
 
 
-def voxels_of(positions_nm: npt.ArrayLike, voxel_size: float, offset: float, rounding: Rounding = "truncate") -> Ints:
-    """Voxel indices of positions along one axis, (n,) int64.
+def voxels_of(positions_nm: npt.ArrayLike, voxel_size: float, offset: float, rounding: Rounding = "truncate") -> Voxels:
+    """Voxel indices of positions along one axis, (n,) int32; positions further off get the last number there is.
 
     Parameters
     ----------
@@ -38,8 +39,10 @@ def voxels_of(positions_nm: npt.ArrayLike, voxel_size: float, offset: float, rou
     """
     if rounding not in ("truncate", "cremi"):
         raise ConfigError(f"rounding = {rounding!r}: it is 'truncate' or 'cremi'")
-    snap = np.floor if rounding == "truncate" else np.rint
-    return np.asarray(snap((np.asarray(positions_nm) - np.float64(offset)) / voxel_size), np.int64)
+    snap, limits = np.floor if rounding == "truncate" else np.rint, np.iinfo(np.int32)
+    places = np.asarray(positions_nm) - np.float64(offset)
+    places /= voxel_size
+    return np.clip(snap(places, out=places), limits.min, limits.max, out=places).astype(np.int32)
 
 
 def placement_of(
@@ -64,13 +67,13 @@ def placement_of(
     return size, begin
 
 
-def values_at(segmentation: Array | Source, voxels: Iterable[Ints], *, memory: int) -> tuple[npt.NDArray[np.uint64], Mask]:
+def values_at(segmentation: Array | Source, voxels: Iterable[Voxels], *, memory: int) -> tuple[npt.NDArray[np.uint64], Mask]:
     """Ids at voxels.
 
     Parameters
     ----------
     segmentation : (z, y, x) integers; an array, or a source that is read chunk by chunk.
-    voxels : z, y and x, each (n,); anywhere. They are asked for one after the other and not kept.
+    voxels : z, y and x, each (n,) int32; anywhere. They are asked for one after the other and not kept.
     memory : bytes that chunks under way may fill, beside the sites themselves.
 
     Returns
@@ -111,22 +114,23 @@ def _tile(source: Source, memory: int) -> tuple[int, ...]:
     return tuple(max(1, min(t, n)) for t, n in zip(wanted, source.shape, strict=True))
 
 
-def _addresses(voxels: Iterable[Ints], shape: Sequence[int], tiles: Sequence[int]) -> tuple[Ints, Array, Mask]:
-    """The tile that holds each voxel, numbered in C order (-1: outside), its place in the tile as the border cuts it, and if it is inside."""
+def _addresses(voxels: Iterable[Voxels], shape: Sequence[int], tiles: Sequence[int]) -> tuple[Array, Array, Mask]:
+    """The tile that holds each voxel, numbered in C order (-1: outside), its place in the tile as the border cuts it, and if inside."""
     tile: Any = 0
     local: Any = 0
     inside: Any = True
-    place = np.int32 if prod(tiles) < 2**31 else np.int64
-    for v, n, t in zip(voxels, shape, tiles, strict=True):
+    counts = [-(-n // t) for n, t in zip(shape, tiles, strict=True)]
+    number_type, place_type = (np.int32 if prod(n) < 2**31 else np.int64 for n in (counts, tiles))
+    for v, n, t, count in zip(voxels, shape, tiles, counts, strict=True):
         inside = inside & (v >= 0) & (v < n)
-        number, rest = np.divmod(np.clip(v, 0, max(0, n - 1)), t)
-        tile = tile * -(-n // t) + number
-        local = local * np.minimum(t, n - number * t).astype(place) + rest.astype(place)
+        number, rest = np.divmod(np.clip(v, 0, max(0, n - 1)), np.int32(t))
+        tile = tile * number_type(count) + number
+        local = local * np.where(number == count - 1, n - (count - 1) * t, t).astype(place_type) + rest
     tile[~inside] = -1
     return tile, local, inside
 
 
-def _by_tile(tile: Ints) -> tuple[Ints, Ints]:
+def _by_tile(tile: Array) -> tuple[Ints, Ints]:
     """Rows sorted by tile, those outside left out, and where each tile's rows begin, with the end of the last."""
     order = np.argsort(tile, kind="stable")
     order = order[np.count_nonzero(tile < 0) :]
