@@ -6,7 +6,8 @@ and their bytes follow from their rows alone: a cell written twice, even at once
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,9 +51,9 @@ class Cells:
     def file(self, block: Block) -> Path:
         return self.folder / ("_".join(map(str, block.position)) + ".parquet")
 
-    def write(self, block: Block, table: "pa.Table") -> Write:
-        """Start writing one cell."""
-        return write_file(self.file(block), serialised(table))
+    def write(self, block: Block, *groups: "pa.Table") -> Write:
+        """Start writing one cell, of a table or of several that become row groups of their own."""
+        return write_file(self.file(block), serialised(*groups))
 
     def stored(self, block: Block) -> Array | None:
         """The bytes of a cell's file; None where it is missing."""
@@ -72,15 +73,34 @@ class Cells:
         return self.grid.blocks(self.grid.ids_meeting(0, region))
 
 
-def serialised(table: "pa.Table") -> bytes:
-    """A table as the bytes of a Parquet file."""
+def serialised(*groups: "pa.Table") -> bytes:
+    """Tables of one schema as the bytes of one Parquet file; each begins a row group."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=ROW_GROUP)
+    with pq.ParquetWriter(sink, groups[0].schema, compression="zstd") as writer:
+        for table in groups:
+            writer.write_table(table, row_group_size=ROW_GROUP)
     data: bytes = sink.getvalue().to_pybytes()
     return data
+
+
+def read_groups(file: str | Path, column: str, value: int) -> "pa.Table":
+    """The rows of the row groups that hold `value`, and nothing else, in an integer column.
+
+    Raises
+    ------
+    MissingError : no such file.  StorageError : it cannot be read.
+    """
+    with _teaching(file):
+        import pyarrow.parquet as pq
+
+        found = pq.ParquetFile(file)
+        at = found.schema_arrow.get_field_index(column)
+        ranges = [found.metadata.row_group(g).column(at).statistics for g in range(found.num_row_groups)]
+        groups = [g for g, s in enumerate(ranges) if s is not None and s.has_min_max and s.min == s.max == value]
+        return found.read_row_groups(groups, use_threads=False)
 
 
 def read_parquet(file: str | Path, columns: Sequence[str] | None = None) -> "pa.Table":
@@ -90,13 +110,20 @@ def read_parquet(file: str | Path, columns: Sequence[str] | None = None) -> "pa.
     ------
     MissingError : no such file.  StorageError : it cannot be read.
     """
+    with _teaching(file):
+        import pyarrow.parquet as pq
+
+        return pq.ParquetFile(file).read(columns=None if columns is None else list(columns), use_threads=False)
+
+
+@contextmanager
+def _teaching(file: str | Path) -> Iterator[None]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(file).read(columns=None if columns is None else list(columns), use_threads=False)
+        yield
     except FileNotFoundError as error:
-        raise MissingError(f"no file {file}: its cell was not computed, or the file is gone; `blockwise verify RUN --rebuild` tells") from error
+        raise MissingError(f"no file {file}: not computed yet, or gone; `blockwise verify RUN --rebuild` tells") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise StorageError(f"cannot read {file}: {error}; `blockwise verify RUN --rebuild` has it computed anew") from error
 

@@ -1,0 +1,137 @@
+"""Stages over the cells of partners: mapping to neurons, clefts, and the shuffle that brings every pair of neurons together.
+
+Each reads a cell of one data set and writes the same cell of another, so that a new segmentation, which names another data set and
+another stage, recomputes these and nothing before them.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from blockwise.geometry import Domain
+from blockwise.grid import Block, GridSpec
+from blockwise.storage.identity import identity
+from blockwise.storage.writes import Array, Write
+from blockwise.task import Task
+from tasks.synful.cells import Cells
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tasks.synful.options import MapOptions
+
+BUCKET = "bucket"
+
+
+def short_digest(values: Mapping[str, object]) -> str:
+    """8 hex characters that name a choice of inputs and options."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+class CellStage(Task):
+    """A cell of `source` -> the same cell of `target`."""
+
+    name: ClassVar[str] = "cells"
+
+    def __init__(self, source: Cells, target: Cells) -> None:
+        self.source, self.target = source, target
+
+    def domains(self) -> Sequence[Domain]:
+        return self.target.grid.domains
+
+    def spec(self) -> GridSpec:
+        return self.target.grid.spec
+
+    def output_path(self) -> str:
+        return self.target.path
+
+    def prepare(self) -> None:
+        self.target.create()
+
+    def read(self, block: Block) -> "pa.Table":
+        return self.source.read(block)
+
+    def compute(self, inputs: "pa.Table", state: Any) -> "pa.Table":
+        return inputs
+
+    def write(self, block: Block, result: "pa.Table") -> Sequence[Write]:
+        return [self.target.write(block, result)]
+
+    def stored(self, block: Block) -> Sequence[Array] | None:
+        found = self.target.stored(block)
+        return None if found is None else [found]
+
+
+class MapSegments(CellStage):
+    """Segments and bodies at both sites; reading is most of the work, so it happens in the I/O threads."""
+
+    def __init__(self, source: Cells, options: "MapOptions") -> None:
+        self.options = options
+        self.inputs = {"segmentation": options.segmentation, "variable": options.segmentation_variable, "bodies": options.bodies}
+        digest = short_digest({**self.inputs, "rounding": options.rounding})
+        self.name = f"segments-{digest}"  # type: ignore[misc]  # a stage per segmentation
+        super().__init__(source, Cells(source.path, self.name, source.grid))
+
+    def relevant_options(self) -> Mapping[str, object]:
+        return {"rounding": self.options.rounding}
+
+    def fingerprint(self, domain: int) -> Mapping[str, object]:
+        prints = {"input.segmentation": identity(str(self.options.segmentation), self.options.segmentation_variable)}
+        return prints | ({"input.bodies": identity(self.options.bodies)} if self.options.bodies else {})
+
+    def open(self) -> None:
+        from blockwise.storage import open_source
+        from tasks.synful.bodies import sorted_bodies
+
+        self.segmentation = open_source(str(self.options.segmentation), self.options.segmentation_variable)
+        self.bodies = np.stack(sorted_bodies(self.options.bodies), axis=1) if self.options.bodies else None
+
+    def read(self, block: Block) -> "pa.Table":
+        from tasks.synful.segments import map_to_segments
+
+        rows = super().read(block)
+        return map_to_segments(rows, self.segmentation, rounding=self.options.rounding, background=(0,), bodies=self.bodies)
+
+
+class Shuffle(CellStage):
+    """Rows of each cell by the bucket of their pair of neurons, one row group per bucket, so that a bucket is read without the others."""
+
+    def __init__(self, source: Cells, by: str, buckets: int) -> None:
+        self.by, self.buckets = by, buckets
+        self.name = f"pairs-{source.name}"  # type: ignore[misc]  # a stage per mapping
+        super().__init__(source, Cells(source.path, self.name, source.grid))
+
+    def relevant_options(self) -> Mapping[str, object]:
+        return {"by": self.by, "buckets": self.buckets}
+
+    def compute(self, inputs: "pa.Table", state: Any) -> "pa.Table":
+        import pyarrow as pa
+
+        bucket = bucket_of(inputs, self.by, self.buckets)
+        order = np.argsort(bucket, kind="stable")
+        return inputs.take(pa.array(order)).append_column(BUCKET, pa.array(bucket[order]))
+
+    def write(self, block: Block, result: "pa.Table") -> Sequence[Write]:
+        borders = np.flatnonzero(np.diff(result[BUCKET].to_numpy())) + 1
+        edges = [0, *borders.tolist(), result.num_rows]
+        groups = [result.slice(b, e - b) for b, e in zip(edges, edges[1:], strict=False)]
+        return [self.target.write(block, *groups)]
+
+
+def bucket_of(partners: "pa.Table", by: str, buckets: int) -> "np.typing.NDArray[np.int32]":
+    """The bucket of every row, (n,) int32: the same for all rows of a pair (pre, post) of neurons, rows without both spread by their id."""
+    pre, post = (partners[f"{by}_{end}"].fill_null(0).to_numpy().astype(np.uint64) for end in ("pre", "post"))
+    mixed = _mixed(_mixed(pre) ^ (post + np.uint64(0x9E3779B97F4A7C15)))
+    lone = (pre == 0) | (post == 0)
+    mixed[lone] = _mixed(partners["id"].to_numpy()[lone])
+    return np.asarray(mixed % np.uint64(buckets), np.int32)
+
+
+def _mixed(x: "np.typing.NDArray[np.uint64]") -> "np.typing.NDArray[np.uint64]":
+    """The finaliser of SplitMix64: every bit of the input moves every bit of the output."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
