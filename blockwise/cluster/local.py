@@ -4,10 +4,12 @@ Guaranteed: processes are spawned, never forked (tensorstore aborts after a fork
 replaced; SIGINT is blocked in the threads that spawn, so that Ctrl-C never reaches a worker that is still starting.
 """
 
+import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from multiprocessing import active_children
 from typing import Any
 
 import psutil
@@ -23,6 +25,8 @@ ASK_EVERY_S: float = 5.0
 """Least time between two looks for workers that Dask has given up."""
 DOWN_S: float = 30.0
 """A keeper without a living process for so long will not start another: it may have missed the death, or failed to spawn."""
+CLOSE_S: float = 10.0
+"""What closing the cluster may take."""
 
 
 class LocalWorkers:
@@ -36,6 +40,8 @@ class LocalWorkers:
         self.device = device_of(config)
         self.memory_limit_mb = psutil.virtual_memory().total / self.workers / 1e6
         self._stack, self._asked_s = ExitStack(), 0.0
+        self._others: frozenset[int | None] = frozenset()
+        """Processes that were there before this cluster."""
         self._down_s: dict[Any, float] = {}
         """Keeper -> since when it was seen without a living process."""
         self.cluster: Any = None
@@ -43,6 +49,8 @@ class LocalWorkers:
 
     def __enter__(self) -> "LocalWorkers":
         import dask
+
+        self._others = frozenset(p.pid for p in active_children())
 
         self._stack.enter_context(dask.config.set(dask_settings(self.threads)))
         with signals_blocked():
@@ -68,6 +76,7 @@ class LocalWorkers:
                 self.client = Client(self.cluster, set_as_default=False)
             except Exception as error:
                 if attempt == START_TRIES - 1:
+                    self.__exit__()
                     raise BlockwiseError(f"{self.workers} local workers did not start in {START_TRIES} tries: {error}") from error
             else:
                 return
@@ -77,9 +86,36 @@ class LocalWorkers:
             if self.client is not None:
                 self.client.close(timeout=5)
             if self.cluster is not None:
-                with suppress(TimeoutError):  # a worker that is starting just now dies with this process
-                    self.cluster.close(timeout=10)
+                self._end_starting()
+                with suppress(TimeoutError):
+                    self.cluster.close(timeout=CLOSE_S)
+            self._end_left()
         self._stack.close()
+
+    def _end_starting(self) -> None:
+        """Kill the processes that are starting: closing would wait for them, and they hold nothing."""
+        from distributed.core import Status
+
+        for keeper in tuple(self.cluster.workers.values()):
+            if keeper.process is not None and keeper.process.status == Status.starting:
+                keeper.close_gracefully()  # that is, without another process
+                if keeper.pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(keeper.pid, signal.SIGKILL)
+
+    def _end_left(self) -> None:
+        """Kill the processes that a close cut short has left: Python waits at its end for every child, and they never end."""
+        end_s = time.monotonic() + CLOSE_S
+        while (left := self._processes()) and time.monotonic() < end_s:
+            for keeper in tuple(self.cluster.workers.values()) if self.cluster is not None else ():
+                keeper.close_gracefully()
+            for process in left:
+                process.kill()
+                process.join(1)
+
+    def _processes(self) -> list[Any]:
+        """Dask's worker processes that were begun since this cluster was."""
+        return [p for p in active_children() if p.pid not in self._others and p.name.startswith("Dask Worker")]
 
     @property
     def dashboard(self) -> str:

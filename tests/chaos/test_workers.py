@@ -72,6 +72,25 @@ def test_a_cluster_that_is_closed_while_a_worker_restarts_closes(tmp_path):
     assert alive == []
 
 
+@pytest.mark.parametrize("anew", [False, True], ids=["restarted", "made anew"])
+def test_a_cluster_that_is_closed_leaves_no_worker_that_is_slow_to_start(anew, monkeypatch):
+    """Python waits at its end for its children: a worker left behind would keep the command from ever returning."""
+    monkeypatch.setattr(local, "ASK_EVERY_S", 0.1)
+    monkeypatch.setattr(local, "CLOSE_S", 3.0)
+    before, pause = {p.pid for p in psutil.Process().children(recursive=True)}, threading.Event()
+    with LocalWorkers(ClusterConfig(workers=1, device="cpu")) as workers:
+        (first,) = spawned(before)
+        (keeper,) = workers.cluster.workers.values()
+        workers.client.sync(keeper.close) if anew else first.kill()
+        end = time.monotonic() + 60
+        while not (second := spawned(before | {first.pid})):
+            assert workers.count() <= 1
+            assert time.monotonic() < end, "no second worker"
+            pause.wait(0.01)
+        second[0].suspend()
+    assert psutil.wait_procs(second, timeout=5)[1] == []
+
+
 def test_a_worker_that_dask_has_given_up_is_asked_for_again(monkeypatch):
     monkeypatch.setattr(local, "ASK_EVERY_S", 0.1)
     with LocalWorkers(ClusterConfig(workers=1, device="cpu")) as workers:
