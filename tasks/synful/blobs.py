@@ -1,0 +1,177 @@
+"""Blobs of a post-synaptic probability: components or local maxima with their boxes, sites and scores, and the partners they point to.
+
+What stands here is in voxels of an array, which may be a block of a data set. `partners_of` places it in the data set: the same blob
+read in two blocks, or in the whole volume, gives the same row.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from blockwise.errors import InputError
+from tasks.synful import partners
+from tasks.synful.labelling import Components, Floats, Indices, Ints, components_above, extents, frozen, mass_sums
+from tasks.synful.location import locate
+from tasks.synful.maxima import maxima_above, radius_voxels
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+METHODS = ("cc", "nms")
+SCORES = ("sum", "mean", "max", "count")
+
+ROUNDING = 1e-6
+"""Voxels: what a quotient of floats may be off."""
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """n blobs in the raster order of their first voxels; coordinates z y x in voxels of the array.
+
+    begin, end   (n, 3) int64, the tight box, half-open. Of a local maximum the box of its plateau: what decided it lies up to the radius
+                 around, so a block that must be sure of it grows the box by the radius.
+    first        (n, 3) int64, the first voxel in raster order
+    voxel        (n, 3) int64, the post-synaptic site: where vectors are read
+    post_nm      (n, 3) int64, the site in nm from the array's first voxel; of a plateau its centre of mass, truncated
+    score        (n,) float64
+    voxels       (n,) int64, how many there are
+    """
+
+    begin: Ints
+    end: Ints
+    first: Ints
+    voxel: Ints
+    post_nm: Ints
+    score: Floats
+    voxels: Ints
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def take(self, index: npt.ArrayLike) -> "Blobs":
+        """Those of an index or a mask, as NumPy takes rows."""
+        return Blobs(*(getattr(self, f.name)[np.asarray(index)] for f in fields(self)))
+
+
+def find_blobs(
+    mask: npt.NDArray,
+    *,
+    method: str = "cc",
+    threshold: float,
+    score: str = "sum",
+    location: str = "edt",
+    voxel_size: Sequence[float],
+    nms_radius: Sequence[float] | None = None,
+    min_score: float | None = None,
+) -> Blobs:
+    """Blobs of an array.
+
+    Parameters
+    ----------
+    mask : (z, y, x) of float32, float64 or integers, not copied; NaN is background.
+    method : "cc", 6-connected components above the threshold (spec 6.1), or "nms", local maxima above it (spec 6.2).
+    threshold : in the units of `mask`, strict.
+    score : over the component's voxels: "sum", "mean", "max" or "count". A local maximum's score is its value, whatever is said here.
+    location : "edt", "edt_padded", "centroid" or "peak", see `tasks.synful.location.locate`. A local maximum stands at its centre.
+    voxel_size : z y x, nm.
+    nms_radius : z y x, nm, for "nms".
+    min_score : only blobs of a larger score are returned.
+    """
+    if method == "nms":
+        found = _local_maxima(mask, threshold, voxel_size, nms_radius or ())
+    else:
+        found = _components(mask, threshold, score, location, voxel_size)
+    return found if min_score is None else found.take(found.score > min_score)
+
+
+def partners_of(
+    blobs: Blobs,
+    vectors: npt.NDArray,
+    voxel_size: Sequence[float],
+    offset: Sequence[float] = (0, 0, 0),
+    begin: Sequence[int] = (0, 0, 0),
+) -> "pa.Table":
+    """The blobs and what they point to, in world coordinates.
+
+    The pre-synaptic site is rounded, half to even, to voxels of the data set (spec 6.4), whatever block the array is.
+
+    Parameters
+    ----------
+    blobs : of an array.
+    vectors : (3, z, y, x), the array's vectors in nm from post to pre, z y x; floats or integers.
+    voxel_size : z y x, nm.
+    offset : world coordinates of the data set's voxel 0, nm.
+    begin : where the array begins in the data set, voxels.
+
+    Returns
+    -------
+    A table of partners (`tasks.synful.partners`), a row per blob, in their order.
+
+    Raises
+    ------
+    InputError : a vector that is not finite at a site; a site of negative world coordinates, which has no id.
+    """
+    size, origin = np.asarray(voxel_size, np.float64), np.asarray(offset, np.float64)
+    voxel = blobs.voxel + np.asarray(begin, np.int64)
+    inside = blobs.post_nm - whole_nm(blobs.voxel * size)  # how far a plateau's centre lies in its voxel
+    pre = np.rint((voxel * size + inside + _vectors_at(vectors, blobs.voxel)) / size)
+    post_nm = np.minimum(whole_nm(origin + voxel * size) + inside, whole_nm(origin + (voxel + 1) * size) - 1)
+    ids = partners.cantor_ids(np.floor(post_nm / size + ROUNDING).astype(np.int64))
+    return partners.table(whole_nm(origin + pre * size), post_nm, blobs.score, ids)
+
+
+def whole_nm(position: Floats) -> Ints:
+    """Voxel corners in whole nm: exact where voxel sizes are whole, else rounded up, so that floor(nm / voxel size) is still the voxel."""
+    return np.ceil(position - ROUNDING).astype(np.int64)
+
+
+def _vectors_at(vectors: npt.NDArray, voxel: Ints) -> Floats:
+    found = np.asarray(vectors[:, voxel[:, 0], voxel[:, 1], voxel[:, 2]], np.float64).T
+    if not np.isfinite(found).all():
+        place = voxel[~np.isfinite(found).all(axis=1)][0]
+        raise InputError(
+            f"the vector at voxel {place.tolist()} is not finite; vectors are wanted in nm wherever the mask exceeds the threshold"
+        )
+    return found
+
+
+def _components(mask: npt.NDArray, threshold: float, score: str, location: str, voxel_size: Sequence[float]) -> Blobs:
+    found = components_above(mask, threshold)
+    begin, end, first, voxels = extents(found)
+    voxel = locate(mask, threshold, found, (begin, end), voxel_size=voxel_size, kind=location)
+    scores = _scores(mask, found, voxels, score)
+    return Blobs(begin, end, first, voxel, whole_nm(voxel * np.asarray(voxel_size, np.float64)), scores, voxels)
+
+
+def _scores(mask: npt.NDArray, found: Components, voxels: Ints, kind: str) -> Floats:
+    if kind == "count":
+        return voxels.astype(np.float64)
+    sums, maxima = _sums_and_maxima(frozen(mask), found.offsets, found.row, found.begin, found.end)
+    return {"sum": sums, "mean": sums / voxels, "max": maxima}[kind]
+
+
+def _local_maxima(mask: npt.NDArray, threshold: float, voxel_size: Sequence[float], radius: Sequence[float]) -> Blobs:
+    found = maxima_above(mask, threshold, radius_voxels(voxel_size, radius))
+    begin, end, first, voxels = extents(found)
+    size, sums = np.asarray(voxel_size, np.float64), mass_sums(found)
+    voxel = np.floor(sums / voxels[:, None]).astype(np.int64)
+    inside = np.floor((sums - voxel * voxels[:, None]) * size / voxels[:, None]).astype(np.int64)
+    values = np.asarray(mask[tuple(first.T)], np.float64)
+    return Blobs(begin, end, first, voxel, whole_nm(voxel * size) + inside, values, voxels)
+
+
+@numba.njit(cache=True, nogil=True)
+def _sums_and_maxima(volume: npt.NDArray, offsets: Ints, row: Indices, begin: Indices, end: Indices) -> tuple[Floats, Floats]:
+    sums, maxima = np.zeros(len(offsets) - 1), np.full(len(offsets) - 1, -np.inf)
+    height = volume.shape[1]
+    for c in range(len(sums)):
+        for run in range(offsets[c], offsets[c + 1]):
+            values = volume[row[run] // height, row[run] % height]
+            for x in range(begin[run], end[run]):
+                sums[c] += values[x]
+                maxima[c] = max(maxima[c], np.float64(values[x]))
+    return sums, maxima
