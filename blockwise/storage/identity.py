@@ -3,7 +3,8 @@
     size=72128 mtime=2026-11-20T10:00:00.123456789Z ends=0a1b2c3d4e5f6789      a file: bytes, and a digest of the first and last MiB
     files=14 size=72128 mtime=2026-11-20T10:00:00Z listing=0a1b2c3d4e5f6789    an array of many files, a stack of images: the newest mtime,
                                                      and a digest of its metadata and of name, size and mtime of each of its files
-    0a1b2c3d...                                      on a server: a digest of metadata and of what the server says of it
+    0a1b2c3d...                                      on a server: a digest of metadata and of what the server says of it; a sub-volume JSON:
+                                                     a digest of its box and of the identity of its container
 
 The parts say, in `difference`, what it is that changed.
 """
@@ -21,6 +22,7 @@ from blockwise.storage.context import kvstore, local_path
 from blockwise.storage.durable import LEFTOVERS
 from blockwise.storage.images import image_files
 from blockwise.storage.opening import is_stack, missing_file
+from blockwise.storage.subvolume import read_sub_volume
 
 END_BYTES: int = 2**20
 """How much of a file's beginning and end is read."""
@@ -55,7 +57,7 @@ def identity(location: str | Path, variable: str | None = None) -> str:
     if local is not None and not local.exists():
         raise missing_file(path, local)
     if local is not None and local.is_file():
-        return _of_file(local)
+        return _of_sub_volume(local, variable) if local.suffix.lower() == ".json" else _of_file(local)
     node, name = find_array(path, variable)
     return _digest(_remote_parts(node)) if local is None else _of_folder(node, name)
 
@@ -83,6 +85,12 @@ def _of_file(file: Path) -> str:
         ends = _digest((first, handle.read(END_BYTES)))[:DIGITS]
     seconds, ns = divmod(stat.st_mtime_ns, 10**9)
     return f"size={stat.st_size} mtime={_time(seconds)}.{ns:09}Z ends={ends}"
+
+
+def _of_sub_volume(file: Path, variable: str | None) -> str:
+    """Where the container lies does not count, what it is and which box is meant do."""
+    part = read_sub_volume(file)
+    return _digest((identity(part.container, variable).encode(), f"{part.offset} {part.size}".encode()))
 
 
 def _time(seconds: int) -> str:

@@ -9,6 +9,7 @@ from blockwise.storage.context import local_path
 from blockwise.storage.files import open_hdf5, open_mat5, open_mat73, open_npy, open_npz
 from blockwise.storage.images import SUFFIXES, TIFF_SUFFIXES, image_files, is_pattern, open_image, open_stack
 from blockwise.storage.source import Source, nearest
+from blockwise.storage.subvolume import part_of, read_sub_volume
 from blockwise.storage.tiff import open_tiff
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -19,7 +20,7 @@ MAGIC = {
     "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "image": (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"),
 }
-BY_SUFFIX = {".npy": "npy", ".npz": "npz", ".mat": "mat5", ".h5": "hdf5", ".hdf5": "hdf5", ".hdf": "hdf5"} | {
+BY_SUFFIX = {".npy": "npy", ".npz": "npz", ".mat": "mat5", ".h5": "hdf5", ".hdf5": "hdf5", ".hdf": "hdf5", ".json": "sub-volume"} | {
     s: "tiff" if s in TIFF_SUFFIXES else "image" for s in SUFFIXES
 }
 MATLAB_BLOCK: int = 512
@@ -33,7 +34,7 @@ def open_source(location: str | Path, variable: str | None = None, *, defaults: 
     ----------
     location : a .npy, .npz, .mat (v5, v7.3), HDF5, TIFF, PNG or JPEG file; a folder of images, or a glob of them, that are the sections of
         a volume (z, y, x), in the order of the numbers in their names; a zarr (v2, v3), N5 or neuroglancer precomputed folder, by path or
-        URL (file, http, https, s3, gs). A colour image has a last axis c.
+        URL (file, http, https, s3, gs). A colour image has a last axis c. A .json file names a part of another volume, see `subvolume`.
     variable : name of the array inside; not needed where there is one, or one of several levels, or one of `defaults`.
         For precomputed the key or number of a scale.
     defaults : names to look for, in order, where `variable` is not given.
@@ -72,8 +73,21 @@ def open_file(path: str, file: Path, variable: str | None, defaults: Sequence[st
             return open_mat5(path, file, variable, defaults)
         case "tiff":
             return open_tiff(path, file)
+        case "sub-volume":
+            return open_sub_volume(path, file, variable, defaults)
         case _:
             return open_image(path, file)
+
+
+def open_sub_volume(path: str, file: Path, variable: str | None, defaults: Sequence[str]) -> Source:
+    """The box of a volume that a JSON file names."""
+    part = read_sub_volume(file)
+    source = open_source(part.container, variable, defaults=defaults)
+    try:
+        return part_of(source, path, part.region(source))
+    except BaseException:
+        source.close()
+        raise
 
 
 def is_stack(location: Path) -> bool:
@@ -84,7 +98,7 @@ def is_stack(location: Path) -> bool:
 
 
 def file_format(path: str, file: Path) -> str:
-    """One of npy, npz, hdf5, mat73, mat5, tiff, image.
+    """One of npy, npz, hdf5, mat73, mat5, tiff, image, sub-volume.
 
     Raises
     ------
