@@ -6,7 +6,7 @@ read in two blocks, or in the whole volume, gives the same row.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from blockwise.errors import InputError
 from tasks.synful import partners
-from tasks.synful.labelling import Components, Floats, Indices, Ints, components_above, extents, frozen, mass_sums
+from tasks.synful.labelling import Components, Floats, Ints, components_above, extents, frozen, mass_sums
 from tasks.synful.location import locate
 from tasks.synful.maxima import maxima_above, radius_voxels
 
@@ -58,7 +58,7 @@ class Blobs:
 
 
 def find_blobs(
-    mask: npt.NDArray,
+    mask: npt.NDArray[Any],
     *,
     method: str = "cc",
     threshold: float,
@@ -90,10 +90,11 @@ def find_blobs(
 
 def partners_of(
     blobs: Blobs,
-    vectors: npt.NDArray,
+    vectors: npt.NDArray[Any],
     voxel_size: Sequence[float],
     offset: Sequence[float] = (0, 0, 0),
     begin: Sequence[int] = (0, 0, 0),
+    vectors_scale: float = 1.0,
 ) -> "pa.Table":
     """The blobs and what they point to, in world coordinates.
 
@@ -106,6 +107,7 @@ def partners_of(
     voxel_size : z y x, nm.
     offset : world coordinates of the data set's voxel 0, nm.
     begin : where the array begins in the data set, voxels.
+    vectors_scale : what nm were multiplied by where vectors are stored, e.g. 0.25 in int8.
 
     Returns
     -------
@@ -118,18 +120,18 @@ def partners_of(
     size, origin = np.asarray(voxel_size, np.float64), np.asarray(offset, np.float64)
     voxel = blobs.voxel + np.asarray(begin, np.int64)
     inside = blobs.post_nm - whole_nm(blobs.voxel * size)  # how far a plateau's centre lies in its voxel
-    pre = np.rint((voxel * size + inside + _vectors_at(vectors, blobs.voxel)) / size)
+    pre = np.rint((voxel * size + inside + _vectors_at(vectors, blobs.voxel) / vectors_scale) / size)
     post_nm = np.minimum(whole_nm(origin + voxel * size) + inside, whole_nm(origin + (voxel + 1) * size) - 1)
     ids = partners.cantor_ids(np.floor(post_nm / size + ROUNDING).astype(np.int64))
     return partners.table(whole_nm(origin + pre * size), post_nm, blobs.score, ids)
 
 
-def whole_nm(position: Floats) -> Ints:
+def whole_nm(position: npt.NDArray[Any]) -> Ints:
     """Voxel corners in whole nm: exact where voxel sizes are whole, else rounded up, so that floor(nm / voxel size) is still the voxel."""
     return np.ceil(position - ROUNDING).astype(np.int64)
 
 
-def _vectors_at(vectors: npt.NDArray, voxel: Ints) -> Floats:
+def _vectors_at(vectors: npt.NDArray[Any], voxel: Ints) -> Floats:
     found = np.asarray(vectors[:, voxel[:, 0], voxel[:, 1], voxel[:, 2]], np.float64).T
     if not np.isfinite(found).all():
         place = voxel[~np.isfinite(found).all(axis=1)][0]
@@ -139,7 +141,7 @@ def _vectors_at(vectors: npt.NDArray, voxel: Ints) -> Floats:
     return found
 
 
-def _components(mask: npt.NDArray, threshold: float, score: str, location: str, voxel_size: Sequence[float]) -> Blobs:
+def _components(mask: npt.NDArray[Any], threshold: float, score: str, location: str, voxel_size: Sequence[float]) -> Blobs:
     found = components_above(mask, threshold)
     begin, end, first, voxels = extents(found)
     voxel = locate(mask, threshold, found, (begin, end), voxel_size=voxel_size, kind=location)
@@ -147,14 +149,14 @@ def _components(mask: npt.NDArray, threshold: float, score: str, location: str, 
     return Blobs(begin, end, first, voxel, whole_nm(voxel * np.asarray(voxel_size, np.float64)), scores, voxels)
 
 
-def _scores(mask: npt.NDArray, found: Components, voxels: Ints, kind: str) -> Floats:
+def _scores(mask: npt.NDArray[Any], found: Components, voxels: Ints, kind: str) -> Floats:
     if kind == "count":
         return voxels.astype(np.float64)
-    sums, maxima = _sums_and_maxima(frozen(mask), found.offsets, found.row, found.begin, found.end)
+    sums, maxima = _sums_and_maxima(frozen(mask), found)
     return {"sum": sums, "mean": sums / voxels, "max": maxima}[kind]
 
 
-def _local_maxima(mask: npt.NDArray, threshold: float, voxel_size: Sequence[float], radius: Sequence[float]) -> Blobs:
+def _local_maxima(mask: npt.NDArray[Any], threshold: float, voxel_size: Sequence[float], radius: Sequence[float]) -> Blobs:
     found = maxima_above(mask, threshold, radius_voxels(voxel_size, radius))
     begin, end, first, voxels = extents(found)
     size, sums = np.asarray(voxel_size, np.float64), mass_sums(found)
@@ -165,7 +167,8 @@ def _local_maxima(mask: npt.NDArray, threshold: float, voxel_size: Sequence[floa
 
 
 @numba.njit(cache=True, nogil=True)
-def _sums_and_maxima(volume: npt.NDArray, offsets: Ints, row: Indices, begin: Indices, end: Indices) -> tuple[Floats, Floats]:
+def _sums_and_maxima(volume: npt.NDArray[Any], components: Components) -> tuple[Floats, Floats]:
+    _, offsets, row, begin, end = components
     sums, maxima = np.zeros(len(offsets) - 1), np.full(len(offsets) - 1, -np.inf)
     height = volume.shape[1]
     for c in range(len(sums)):

@@ -5,7 +5,7 @@ at again by `whole_component`, in boxes that grow until the component is complet
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,19 +57,21 @@ class Extraction:
     ----------
     options : `[options.extract]`.
     voxel_size, offset : nm, of the data set.
+    roi : voxels; post sites outside are left out.
     """
 
     options: "ExtractOptions"
     views: "Views"
     voxel_size: tuple[float, ...]
     offset: tuple[float, ...]
+    roi: Region | None = None
 
     def components(self, predictions: Predictions) -> "Blobs":
         """All components of a box, whatever their score; positions count from the box, scores are in probabilities."""
         from tasks.synful.blobs import find_blobs
 
         o, scale = self.options, predictions.mask_scale
-        return find_blobs(
+        found = find_blobs(
             predictions.mask,
             method=o.method,
             threshold=o.threshold * scale,
@@ -77,8 +79,9 @@ class Extraction:
             location=o.location,
             voxel_size=self.voxel_size,
             nms_radius=o.nms_radius,
-            score_scale=1.0 if o.score == "count" and o.method == "cc" else scale,
         )
+        counted = o.method == "cc" and o.score == "count"
+        return found if counted or scale == 1 else replace(found, score=found.score / scale)
 
     def block(self, predictions: Predictions, core: Region) -> tuple["pa.Table", "pa.Table"]:
         """Partners that the block of `core` reports, and its seeds."""
@@ -91,9 +94,12 @@ class Extraction:
         return tuple(v + np.array(begin, np.int64) for v in (blobs.begin, blobs.end, blobs.first, blobs.voxel))
 
     def partners(self, blobs: "Blobs", predictions: Predictions) -> "pa.Table":
-        """Partners of complete components whose score is above `min_score`."""
+        """Partners of complete components in the region of interest whose score is above `min_score`."""
         from tasks.synful.blobs import partners_of
 
+        if self.roi is not None:
+            post = blobs.voxel + np.array(predictions.begin)
+            blobs = blobs.take(((post >= self.roi.begin) & (post < self.roi.end)).all(axis=1))
         if self.options.min_score is not None:
             blobs = blobs.take(np.flatnonzero(blobs.score > self.options.min_score))
         return partners_of(

@@ -6,7 +6,6 @@ from pydantic import Field, model_validator
 
 from blockwise.config import Place
 from blockwise.task import TaskOptions
-from tasks.synful.filters import FilterOptions
 
 Lengths = tuple[float, float, float]
 
@@ -113,6 +112,5 @@ class SynfulOptions(TaskOptions):
     extract: ExtractOptions = ExtractOptions()
     store: StoreOptions = StoreOptions()
     map: MapOptions = MapOptions()
-    filter: FilterOptions | None = None
     cell_um: float = Field(10.0, gt=0)
     exports: tuple[Literal["csv", "sqlite", "cremi", "npz", "neuroglancer", "cave", "mongodb"], ...] = ()

@@ -17,7 +17,7 @@ TRAINING_KEYS = frozenset(
         *("input_size", "voxel_size", "learning_rate", "max_iteration", "reject_probability", "cliprange", "loss_comb_type"),
         *("m_loss_scale", "d_loss_scale", "m_loss_type", "d_loss_type", "blob_radius", "blob_mode", "d_blob_radius", "d_blob_mode"),
         *("activation", "clip_gradients", "d_transition", "d_transition_iteration", "d_transition_type", "gt_mask", "trg_context"),
-        *("cremi_dir", "data_dir", "samples", "setup", "xy_downsample", "downsample_factor", "clip_range"),
+        *("raw_percentiles", "cremi_dir", "data_dir", "samples", "setup", "xy_downsample", "downsample_factor", "clip_range"),
     }
 )
 """Keys of the originals that do not shape the network; their values are kept."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
     from tasks.synful.network import UNet
+    from tasks.synful.networks import NetworkFile
+    from tasks.synful.options import NetworkOptions
 
 Array = npt.NDArray[Any]
 FLIPPED = {"none": (), "yx": (1, 2), "zyx": (0, 1, 2)}
@@ -28,12 +30,13 @@ class Predictor:
 
     Parameters
     ----------
-    networks : on the device already, in the order of `tiling.networks`.
+    networks : on the device already, in the order of `tiling.networks`.  heads : what is taken of each.
     tiling : what is read for what.
     flips : axes whose mirrored inputs are averaged over.
     """
 
     networks: tuple["UNet", ...]
+    heads: tuple[tuple[str, ...], ...]
     tiling: Tiling
     device: str
     flips: tuple[int, ...] = ()
@@ -55,10 +58,10 @@ class Predictor:
         found: dict[str, torch.Tensor] = {}
         with torch.inference_mode():
             x = torch.from_numpy(np.ascontiguousarray(raw))[None, None].to(self.device)
-            for network in self.networks:
+            for network, heads in zip(self.networks, self.heads, strict=True):
                 part = x[(..., *_cut(self.tiling.crop(network.shape), raw.shape))]
-                for name, values in self._averaged(network, part, shape).items():
-                    found.setdefault(name, values)
+                outputs = self._averaged(network, part, shape)
+                found |= {name: outputs[name] for name in heads}
         return found["mask"].cpu().numpy(), found["vectors"].cpu().numpy()
 
     def _averaged(self, network: "UNet", x: "torch.Tensor", shape: Sequence[int]) -> dict[str, "torch.Tensor"]:
@@ -104,18 +107,16 @@ class Predictor:
         return Predictions(mask, vectors, region.begin)
 
 
-def load_predictor(
-    files: Sequence[str], tiling: Tiling, device: str, *, parameters: str | None, activation: str | None, precision: str, flips: str
-) -> Predictor:
+def load_predictor(files: Sequence["NetworkFile"], tiling: Tiling, device: str, options: "NetworkOptions") -> Predictor:
     """Networks of checkpoints, ready on a device."""
     import torch
 
     from tasks.synful.checkpoint import load_network
 
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    networks = [load_network(f, parameters=parameters, activation=activation).eval().to(device=device, dtype=dtype) for f in files]
-    check_mirrors(tiling, FLIPPED[flips])
-    return Predictor(tuple(networks), tiling, device, FLIPPED[flips])
+    dtype = torch.bfloat16 if options.precision == "bf16" else torch.float32
+    given = {"parameters": options.parameters, "activation": options.activation}
+    networks = [load_network(f.path, **given).to(device=device, dtype=dtype) for f in files]
+    return Predictor(tuple(networks), tuple(f.heads for f in files), tiling, device, FLIPPED[options.flips])
 
 
 def check_mirrors(tiling: Tiling, axes: Sequence[int]) -> None:

@@ -48,10 +48,7 @@ class Tiling:
     @property
     def step(self) -> Triple:
         """Boxes of this lattice, from voxel 0 on, are predicted alike whatever tile they are part of."""
-        if not self.aligned:
-            return self.core
-        z, y, x = (lcm(*(n.product[axis] for n in self.networks)) for axis in range(3))
-        return z, y, x
+        return common_product(self.networks) if self.aligned else self.core
 
     @property
     def output(self) -> Triple:
@@ -96,6 +93,12 @@ class Tiling:
         halo = (0, 0, 0) if self.aligned else self.halo
         before, after = ([c[side] + h for c, h in zip(self.context, halo, strict=True)] for side in (0, 1))
         return piece.grow(before, after)
+
+
+def common_product(networks: Sequence[NetworkShape]) -> Triple:
+    """The least box that all networks pool whole."""
+    z, y, x = (lcm(*(n.product[axis] for n in networks)) for axis in range(3))
+    return z, y, x
 
 
 def in_voxels(length: float | Sequence[float], voxel_size: Sequence[float], step: Sequence[int] = (1, 1, 1)) -> Triple:

@@ -1,0 +1,111 @@
+"""Synful as a run: from raw voxels (or stored predictions) to a data set of partners, mapped, filtered and exported.
+
+Output, a zarr group:
+
+    parts/...                       what blocks found, as Arrow files
+    volumes/pred_*                  predictions, in mode "stored"
+    partners.parquet/               all partners, by cells of the volume
+    segments-<digest>.parquet/      the same with segments and bodies, one per segmentation
+    filtered-....parquet/, edges-....parquet/   what the filters left, and the connections between neurons
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from blockwise.config import RunConfig
+from blockwise.reduce import Reduction, reduction_stages, sum_columns
+from blockwise.task import FrozenResult, Picture, Task
+from tasks.synful.cell_stages import MapSegments
+from tasks.synful.cells import Cells
+from tasks.synful.collect_stage import Collect, cell_grid
+from tasks.synful.job import Job
+from tasks.synful.options import SynfulOptions
+from tasks.synful.tiling import in_voxels
+from tasks.synful.volume_stages import Extract, ExtractingStage, Fused, Predict, Spanning, VolumeStage
+
+
+class Pipeline(VolumeStage):
+    """The chain of stages behind the main stage, whichever that is."""
+
+    Options = SynfulOptions
+
+    @classmethod
+    def template(cls, source: str) -> str:
+        """A commented configuration for a volume; see tasks.synful.preset."""
+        from tasks.synful.preset import template
+
+        return template(source)
+
+    def extracting(self) -> ExtractingStage:
+        """The stage that writes partners, seeds and counts."""
+        return self if isinstance(self, ExtractingStage) else Extract(self.job)
+
+    def stages(self) -> Sequence[Task]:
+        first = self.extracting()
+        own: list[Task] = [*(self.job.grey.stages() if self.job.grey else ()), self]
+        if first is not self:
+            own.append(first)
+        spanning, counts = Spanning(self.job, first), self.counts(first)
+        collect = self.collect(first, spanning)
+        return [*own, spanning, *counts, collect, *self.after(collect.cells)]
+
+    def counts(self, first: ExtractingStage) -> tuple[Reduction, ...]:
+        return reduction_stages(first.all_parts()[2], sum_columns(), name="counts", mask=first.mask)
+
+    def collect(self, first: ExtractingStage, spanning: Spanning) -> Collect:
+        job = self.job
+        cells = Cells(job.output, "partners", cell_grid(job.domain, job.core, self.options.cell_um))
+        reach = in_voxels(self.options.extract.max_blob_um * 1000, job.domain.voxel_size)
+        return Collect(first.all_parts()[0], spanning.all_parts()[0], cells, reach=reach, mask=job.block_mask)
+
+    def after(self, cells: Cells) -> Sequence[Task]:
+        """Stages over cells: mapping, and what follows."""
+        stages: list[Task] = []
+        if self.options.map.segmentation:
+            stages.append(MapSegments(cells, self.options.map))
+        return stages
+
+    def resolved(self) -> Mapping[str, object]:
+        return {"blocks.shape": list(self.job.core)} if self.job.auto else {}
+
+    def describe(self) -> Mapping[str, object]:
+        from tasks.synful.results import describe
+
+        return describe(self.job)
+
+    def pictures(self) -> Sequence[Picture]:
+        from tasks.synful.results import pictures
+
+        return pictures(self.job)
+
+    def finish(self) -> FrozenResult | None:
+        return FrozenResult(warnings=self.job.warnings)
+
+
+class FusedSynful(Pipeline, Fused):
+    """Network and extraction in one pass."""
+
+
+class StoredSynful(Pipeline, Predict):
+    """Predictions are kept, then extracted."""
+
+
+class ExtractedSynful(Pipeline, Extract):
+    """Partners of predictions that were stored before."""
+
+    name: ClassVar[str] = "synful-extract"
+
+    @classmethod
+    def from_config(cls, config: RunConfig) -> "ExtractedSynful":
+        return cls(Job.of_predictions(config))
+
+
+class Synful(Pipeline):
+    """What the name `synful` makes: one of the above, as the configuration says."""
+
+    name: ClassVar[str] = "synful"
+
+    @classmethod
+    def from_config(cls, config: RunConfig) -> "FusedSynful | StoredSynful":  # type: ignore[override]
+        job = Job.from_config(config)
+        return FusedSynful(job) if job.options.mode == "fused" else StoredSynful(job)
