@@ -4,6 +4,7 @@ What stands here is in voxels of an array, which may be a block of a data set. `
 read in two blocks, or in the whole volume, gives the same row.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from blockwise.errors import InputError
+from blockwise.errors import ConfigError, InputError
 from tasks.synful import partners
-from tasks.synful.labelling import Components, Floats, Ints, components_above, extents, frozen, mass_sums
-from tasks.synful.location import locate
+from tasks.synful.labelling import Components, Floats, Ints, components_above, extents, frozen, mass_sums, require_volume
+from tasks.synful.location import LOCATIONS, locate
 from tasks.synful.maxima import maxima_above, radius_voxels
 
 if TYPE_CHECKING:
@@ -80,9 +81,16 @@ def find_blobs(
     voxel_size : z y x, nm.
     nms_radius : z y x, nm, for "nms".
     min_score : only blobs of a larger score are returned.
+
+    Raises
+    ------
+    ConfigError : an unknown method, score or location, or "nms" without a radius.
+    InputError : a mask of another rank or type, a threshold that is not finite, a radius that is not positive.
     """
-    if method == "nms":
-        found = _local_maxima(mask, threshold, voxel_size, nms_radius or ())
+    require_choices(method, score, location, nms_radius)
+    require_volume(mask, "mask")
+    if method == "nms" and nms_radius is not None:
+        found = _local_maxima(mask, threshold, voxel_size, nms_radius)
     else:
         found = _components(mask, threshold, score, location, voxel_size)
     return found if min_score is None else found.take(found.score > min_score)
@@ -94,6 +102,7 @@ def partners_of(
     voxel_size: Sequence[float],
     offset: Sequence[float] = (0, 0, 0),
     begin: Sequence[int] = (0, 0, 0),
+    *,
     vectors_scale: float = 1.0,
 ) -> "pa.Table":
     """The blobs and what they point to, in world coordinates.
@@ -103,7 +112,7 @@ def partners_of(
     Parameters
     ----------
     blobs : of an array.
-    vectors : (3, z, y, x), the array's vectors in nm from post to pre, z y x; floats or integers.
+    vectors : (3, z, y, x), the array's vectors from post to pre, z y x, nm times `vectors_scale`; floats or integers.
     voxel_size : z y x, nm.
     offset : world coordinates of the data set's voxel 0, nm.
     begin : where the array begins in the data set, voxels.
@@ -124,6 +133,27 @@ def partners_of(
     post_nm = np.minimum(whole_nm(origin + voxel * size) + inside, whole_nm(origin + (voxel + 1) * size) - 1)
     ids = partners.cantor_ids(np.floor(post_nm / size + ROUNDING).astype(np.int64))
     return partners.table(whole_nm(origin + pre * size), post_nm, blobs.score, ids)
+
+
+def require_choices(method: str, score: str, location: str, nms_radius: Sequence[float] | None) -> None:
+    """Refuse options that `find_blobs` does not know.
+
+    Raises
+    ------
+    ConfigError : an unknown method, score or location, with the nearest known one, or "nms" without a radius.
+    """
+    _require_choice("method", method, METHODS)
+    _require_choice("score", score, SCORES)
+    _require_choice("location", location, LOCATIONS)
+    if method == "nms" and nms_radius is None:
+        raise ConfigError('method "nms" needs nms_radius, z y x in nm, e.g. nms_radius=(40, 40, 40)')
+
+
+def _require_choice(what: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        near = difflib.get_close_matches(str(given), known, 1, 0.3)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{what} {given!r} is not one of {', '.join(known)}{hint}")
 
 
 def whole_nm(position: npt.NDArray[Any]) -> Ints:

@@ -1,17 +1,16 @@
 """Synaptic partners of predictions held in arrays, as the original's detection finds them (spec 6)."""
 
-import difflib
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from blockwise.errors import BlockwiseWarning, ConfigError, InputError
-from tasks.synful.blobs import METHODS, SCORES, find_blobs, partners_of
-from tasks.synful.location import LOCATIONS
+from blockwise.errors import BlockwiseWarning, InputError
+from tasks.synful.blobs import find_blobs, partners_of, require_choices
+from tasks.synful.labelling import require_volume
 from tasks.synful.partners import points
 
 if TYPE_CHECKING:
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def detect(
-    mask: npt.NDArray,
-    vectors: npt.NDArray,
+    mask: npt.NDArray[Any],
+    vectors: npt.NDArray[Any],
     voxel_size: Sequence[float],
     *,
     method: str = "cc",
@@ -67,8 +66,9 @@ def detect(
 
     Source: Buhmann et al. 2021, Nature Methods 18, 771, and the code published with it.
     """
-    _require_choices(method, score, location, nms_radius)
-    _require_arrays(mask, vectors)
+    require_choices(method, score, location, nms_radius)
+    require_volume(mask, "mask")
+    _require_vectors(mask, vectors)
     _require_geometry(voxel_size, offset)
     _warn_of_units(mask, threshold)
     blobs = find_blobs(
@@ -90,34 +90,7 @@ def remove_close(partners: "pa.Table", min_distance_nm: float) -> "pa.Table":
     return partners.filter(apart >= min_distance_nm)
 
 
-def require_choice(what: str, given: str, known: Sequence[str]) -> None:
-    """Refuse a word that is not one of those known.
-
-    Raises
-    ------
-    ConfigError : names the nearest known one.
-    """
-    if given not in known:
-        near = difflib.get_close_matches(str(given), known, 1, 0.3)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{what} {given!r} is not one of {', '.join(known)}{hint}")
-
-
-def _require_choices(method: str, score: str, location: str, nms_radius: Sequence[float] | None) -> None:
-    require_choice("method", method, METHODS)
-    require_choice("score", score, SCORES)
-    require_choice("location", location, LOCATIONS)
-    if method == "nms" and nms_radius is None:
-        raise ConfigError('method "nms" needs nms_radius, z y x in nm, e.g. nms_radius=(40, 40, 40)')
-
-
-def _require_arrays(mask: npt.NDArray, vectors: npt.NDArray) -> None:
-    if mask.ndim != 3:
-        raise InputError(f"mask of shape {mask.shape}: three axes (z, y, x) are wanted; take one channel, mask[0]")
-    if not (mask.dtype.kind in "iub" or mask.dtype in (np.float32, np.float64)) or not mask.dtype.isnative:
-        raise InputError(
-            f"mask of type {mask.dtype}: float32, float64 or integers in native byte order are wanted; use mask.astype('float32')"
-        )
+def _require_vectors(mask: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> None:
     if vectors.shape != (3, *mask.shape):
         last = vectors.shape == (*mask.shape, 3)
         fix = "its components stand last: use numpy.moveaxis(vectors, -1, 0)" if last else "both must cover the same voxels"
@@ -131,7 +104,7 @@ def _require_geometry(voxel_size: Sequence[float], offset: Sequence[float]) -> N
         raise InputError(f"offset {tuple(offset)}: three numbers >= 0 are wanted, z y x in nm; ids are made of coordinates >= 0")
 
 
-def _warn_of_units(mask: npt.NDArray, threshold: float) -> None:
+def _warn_of_units(mask: npt.NDArray[Any], threshold: float) -> None:
     """A fraction for a mask of whole numbers, or the reverse: certain enough to say, not to refuse."""
     if mask.dtype.kind in "iu" and 0 < threshold < 1 and mask.size and mask.max() > 1:
         full = np.iinfo(mask.dtype).max

@@ -5,8 +5,7 @@ connected where they share a face (6-connectivity). Components stand in the rast
 numbers them.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -19,8 +18,7 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
 
 
-@dataclass(frozen=True)
-class Runs:
+class Runs(NamedTuple):
     """Foreground in raster order: run i covers x in [begin[i], end[i]) of its row; row z * y_size + y owns the runs from first[row] on."""
 
     shape: tuple[int, int, int]
@@ -29,8 +27,7 @@ class Runs:
     end: Indices
 
 
-@dataclass(frozen=True)
-class Components:
+class Components(NamedTuple):
     """Runs sorted by component, within one in raster order: component c owns the runs offsets[c]:offsets[c + 1]."""
 
     shape: tuple[int, int, int]
@@ -39,11 +36,13 @@ class Components:
     begin: Indices
     end: Indices
 
-    def __len__(self) -> int:
+    @property
+    def number(self) -> int:
+        """How many components there are."""
         return len(self.offsets) - 1
 
 
-def components_above(volume: npt.NDArray, threshold: float) -> Components:
+def components_above(volume: npt.NDArray[Any], threshold: float) -> Components:
     """Components of volume > threshold.
 
     Parameters
@@ -54,7 +53,7 @@ def components_above(volume: npt.NDArray, threshold: float) -> Components:
     return connected(runs_above(volume, threshold))
 
 
-def runs_above(volume: npt.NDArray, threshold: float) -> Runs:
+def runs_above(volume: npt.NDArray[Any], threshold: float) -> Runs:
     """Runs of volume > threshold, parameters as for `components_above`."""
     first, begin, end = _runs(frozen(volume), in_units(volume, threshold))
     return Runs(_shape(volume), first, begin, end)
@@ -62,43 +61,54 @@ def runs_above(volume: npt.NDArray, threshold: float) -> Runs:
 
 def connected(runs: Runs) -> Components:
     """Components of given runs."""
-    labels, n = _labels(runs.first, runs.begin, runs.end, runs.shape[1])
-    return Components(runs.shape, *_by_component(runs.first, runs.begin, runs.end, labels, n))
+    return Components(runs.shape, *_by_component(runs, *_labels(runs)))
 
 
 def extents(components: Components) -> tuple[Ints, Ints, Ints, Ints]:
     """Box and size of every component: begin, end (n, 3) half-open, first voxel in raster order (n, 3), number of voxels (n,)."""
-    c = components
-    return _extents(c.offsets, c.row, c.begin, c.end, c.shape[1])
+    return _extents(components)
 
 
 def mass_sums(components: Components) -> Floats:
     """Sums of z, y and x over the voxels of each component, (n, 3), whole numbers: the centre of mass times the number of voxels."""
-    c = components
-    return _mass_sums(c.offsets, c.row, c.begin, c.end, c.shape[1])
+    return _mass_sums(components)
 
 
-def in_units(volume: npt.NDArray, threshold: float) -> Any:
+def in_units(volume: npt.NDArray[Any], threshold: float) -> Any:
     """The threshold as NumPy compares it: rounded to the type of a floating volume, an integer bound of an integer volume."""
     if not np.isfinite(threshold):
         raise InputError(f"threshold {threshold}: a finite number in the units of the mask is wanted")
     return volume.dtype.type(threshold) if volume.dtype.kind == "f" else int(np.floor(threshold))
 
 
-def frozen(volume: npt.NDArray) -> npt.NDArray:
+def require_volume(volume: npt.NDArray[Any], what: str) -> None:
+    """Refuse what the kernels cannot read.
+
+    Raises
+    ------
+    InputError : another rank than three, or a type other than float32, float64, bool and integers in native byte order.
+    """
+    if volume.ndim != 3:
+        raise InputError(f"{what} of shape {volume.shape}: three axes (z, y, x) are wanted; take one channel, {what}[0]")
+    if not (volume.dtype.kind in "iub" or volume.dtype in (np.float32, np.float64)) or not volume.dtype.isnative:
+        fix = f"use {what}.astype('float32')"
+        raise InputError(f"{what} of type {volume.dtype}: float32, float64 or integers in native byte order are wanted; {fix}")
+
+
+def frozen(volume: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """A read-only view, so that kernels are compiled once for volumes that may and may not be written."""
     view = volume.view(np.uint8) if volume.dtype == np.bool_ else volume.view()
     view.flags.writeable = False
     return view
 
 
-def _shape(volume: npt.NDArray) -> tuple[int, int, int]:
+def _shape(volume: npt.NDArray[Any]) -> tuple[int, int, int]:
     z, y, x = volume.shape
     return z, y, x
 
 
 @numba.njit(cache=True, nogil=True)
-def _runs(volume: npt.NDArray, threshold: Any) -> tuple[Ints, Indices, Indices]:
+def _runs(volume: npt.NDArray[Any], threshold: Any) -> tuple[Ints, Indices, Indices]:
     depth, height, width = volume.shape
     first = np.zeros(depth * height + 1, np.int64)
     begin, end = np.empty(width + 1024, np.int32), np.empty(width + 1024, np.int32)
@@ -113,7 +123,7 @@ def _runs(volume: npt.NDArray, threshold: Any) -> tuple[Ints, Indices, Indices]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _scan(row: npt.NDArray, threshold: Any, begin: Indices, end: Indices, n: int) -> int:
+def _scan(row: npt.NDArray[Any], threshold: Any, begin: Indices, end: Indices, n: int) -> int:
     """Append the runs of one row to those found so far; their number."""
     x, width = 0, len(row)
     while x < width:
@@ -136,15 +146,16 @@ def grown(values: Indices) -> Indices:
 
 
 @numba.njit(cache=True, nogil=True)
-def _labels(first: Ints, begin: Indices, end: Indices, height: int) -> tuple[Indices, int]:
+def _labels(runs: Runs) -> tuple[Indices, int]:
     """Component of every run and their number. The root of a tree is its lowest run, so roots come in raster order."""
-    parent = np.arange(len(begin)).astype(np.int32)
+    first, height = runs.first, runs.shape[1]
+    parent = np.arange(len(runs.begin)).astype(np.int32)
     for row in range(len(first) - 1):
         if first[row] < first[row + 1]:
             if row % height > 0:
-                _join(parent, first, begin, end, row, row - 1)
+                _join(parent, runs, row, row - 1)
             if row >= height:
-                _join(parent, first, begin, end, row, row - height)
+                _join(parent, runs, row, row - height)
     labels = np.empty(len(parent), np.int32)
     n = 0
     for run in range(len(parent)):
@@ -158,8 +169,9 @@ def _labels(first: Ints, begin: Indices, end: Indices, height: int) -> tuple[Ind
 
 
 @numba.njit(cache=True, nogil=True)
-def _join(parent: Indices, first: Ints, begin: Indices, end: Indices, row: int, other: int) -> None:
+def _join(parent: Indices, runs: Runs, row: int, other: int) -> None:
     """Unite the runs of two rows that overlap."""
+    first, begin, end = runs.first, runs.begin, runs.end
     a, b = first[row], first[other]
     while a < first[row + 1] and b < first[other + 1]:
         if begin[a] < end[b] and begin[b] < end[a]:
@@ -180,24 +192,26 @@ def _root(parent: Indices, run: int) -> int:
 
 
 @numba.njit(cache=True, nogil=True)
-def _by_component(first: Ints, begin: Indices, end: Indices, labels: Indices, n: int) -> tuple[Ints, Indices, Indices, Indices]:
+def _by_component(runs: Runs, labels: Indices, n: int) -> tuple[Ints, Indices, Indices, Indices]:
     """Runs sorted by label, stable."""
     offsets = np.zeros(n + 1, np.int64)
     for label in labels:
         offsets[label + 1] += 1
     offsets = np.cumsum(offsets)
     place = offsets[:-1].copy()
-    rows, begins, ends = np.empty_like(begin), np.empty_like(begin), np.empty_like(begin)
-    for row in range(len(first) - 1):
-        for run in range(first[row], first[row + 1]):
+    rows, begins, ends = np.empty_like(labels), np.empty_like(labels), np.empty_like(labels)
+    for row in range(len(runs.first) - 1):
+        for run in range(runs.first[row], runs.first[row + 1]):
             i = place[labels[run]]
-            rows[i], begins[i], ends[i] = row, begin[run], end[run]
+            rows[i], begins[i], ends[i] = row, runs.begin[run], runs.end[run]
             place[labels[run]] += 1
     return offsets, rows, begins, ends
 
 
 @numba.njit(cache=True, nogil=True)
-def _extents(offsets: Ints, row: Indices, begin: Indices, end: Indices, height: int) -> tuple[Ints, Ints, Ints, Ints]:
+def _extents(components: Components) -> tuple[Ints, Ints, Ints, Ints]:
+    _, offsets, row, begin, end = components
+    height = components.shape[1]
     n = len(offsets) - 1
     low, high, first = np.empty((n, 3), np.int64), np.zeros((n, 3), np.int64), np.empty((n, 3), np.int64)
     voxels = np.zeros(n, np.int64)
@@ -215,7 +229,9 @@ def _extents(offsets: Ints, row: Indices, begin: Indices, end: Indices, height: 
 
 
 @numba.njit(cache=True, nogil=True)
-def _mass_sums(offsets: Ints, row: Indices, begin: Indices, end: Indices, height: int) -> Floats:
+def _mass_sums(components: Components) -> Floats:
+    _, offsets, row, begin, end = components
+    height = components.shape[1]
     sums = np.zeros((len(offsets) - 1, 3))
     for c in range(len(sums)):
         for run in range(offsets[c], offsets[c + 1]):

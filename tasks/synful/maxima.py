@@ -6,6 +6,7 @@ never adds a neighbour, and leaving the outside out is the same. Maxima that tou
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -16,13 +17,13 @@ from tasks.synful.labelling import Components, Floats, Indices, Ints, Runs, conn
 
 
 def find_maxima(
-    probability: npt.NDArray,
+    probability: npt.NDArray[Any],
     voxel_size: Sequence[float],
     radius: Sequence[float],
     *,
     threshold: float = 0,
     sigma: Sequence[float] | None = None,
-) -> tuple[Floats, npt.NDArray]:
+) -> tuple[Floats, npt.NDArray[Any]]:
     """Centres and values of the local maxima of a volume.
 
     Parameters
@@ -47,10 +48,10 @@ def find_maxima(
     return mass_sums(plateaus) / voxels[:, None], volume[tuple(first.T)]
 
 
-def maxima_above(volume: npt.NDArray, threshold: float, radius: tuple[int, int, int]) -> Components:
+def maxima_above(volume: npt.NDArray[Any], threshold: float, radius: tuple[int, int, int]) -> Components:
     """Plateaus of local maxima above a threshold and 0, the radius in voxels."""
     candidates = runs_above(volume, max(threshold, 0))
-    first, begin, end = _maximal(frozen(volume), candidates.first, candidates.begin, candidates.end, neighbours(radius))
+    first, begin, end = _maximal(frozen(volume), candidates, neighbours(radius))
     return connected(Runs(candidates.shape, first, begin, end))
 
 
@@ -75,7 +76,7 @@ def neighbours(radius: tuple[int, int, int]) -> Indices:
     return offsets[within][np.argsort(distances[within], kind="stable")].astype(np.int32)
 
 
-def smoothed(volume: npt.NDArray, voxel_size: Sequence[float], sigma: Sequence[float]) -> npt.NDArray:
+def smoothed(volume: npt.NDArray[Any], voxel_size: Sequence[float], sigma: Sequence[float]) -> npt.NDArray[Any]:
     """A volume after a Gaussian, sigma z y x in nm."""
     from scipy.ndimage import gaussian_filter
 
@@ -83,9 +84,10 @@ def smoothed(volume: npt.NDArray, voxel_size: Sequence[float], sigma: Sequence[f
 
 
 @numba.njit(cache=True, nogil=True)
-def _maximal(volume: npt.NDArray, first: Ints, begin: Indices, end: Indices, offsets: Indices) -> tuple[Ints, Indices, Indices]:
-    """Runs of the voxels of given runs that are maxima."""
+def _maximal(volume: npt.NDArray[Any], runs: Runs, offsets: Indices) -> tuple[Ints, Indices, Indices]:
+    """What of the runs is a maximum."""
     height, width = volume.shape[1:]
+    first = runs.first
     kept = np.zeros_like(first)
     begins, ends = np.empty(width + 1024, np.int32), np.empty(width + 1024, np.int32)
     n = 0
@@ -93,14 +95,14 @@ def _maximal(volume: npt.NDArray, first: Ints, begin: Indices, end: Indices, off
         if n + width > len(begins):
             begins, ends = grown(begins), grown(ends)
         for run in range(first[row], first[row + 1]):
-            n = _keep(volume, (row // height, row % height), begin[run], end[run], offsets, begins, ends, n)
+            n = _keep(volume, (row // height, row % height), runs.begin[run], runs.end[run], offsets, begins, ends, n)
         kept[row + 1] = n
     return kept, begins[:n].copy(), ends[:n].copy()
 
 
 @numba.njit(cache=True, nogil=True)
 def _keep(
-    volume: npt.NDArray, row: tuple[int, int], start: int, stop: int, offsets: Indices, begins: Indices, ends: Indices, n: int
+    volume: npt.NDArray[Any], row: tuple[int, int], start: int, stop: int, offsets: Indices, begins: Indices, ends: Indices, n: int
 ) -> int:
     """Append the maxima of one run to the n found so far; their number."""
     x = start
@@ -116,7 +118,7 @@ def _keep(
 
 
 @numba.njit(cache=True, nogil=True)
-def _is_maximum(volume: npt.NDArray, z: int, y: int, x: int, offsets: Indices) -> bool:
+def _is_maximum(volume: npt.NDArray[Any], z: int, y: int, x: int, offsets: Indices) -> bool:
     depth, height, width = volume.shape
     value = volume[z, y, x]
     for i in range(len(offsets)):
