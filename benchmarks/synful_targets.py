@@ -1,6 +1,6 @@
 """What stamped balls save: the vector map of 50 synapses in 12 x 268 x 268 voxels, against one distance transform per synapse.
 
-    python -m benchmarks.synful_targets
+python -m benchmarks.synful_targets
 """
 
 import json

@@ -1,0 +1,82 @@
+"""Samples as a torch data set, made ahead by worker processes (spec 5.2 point 12) and always in order."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.synful.training.cubes import Cube, cube_options, open_cube
+from tasks.synful.training.parameters import TrainingParameters
+from tasks.synful.training.samples import Geometry, Sampler
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Batch = Mapping[str, "Tensor"]
+
+
+@dataclass(eq=False)
+class Samples:
+    """A map-style data set: item i is the batch of iteration i, stacked, as torch tensors by the names of `Sample`.
+
+    Cubes are opened in the process that makes samples, at its first one, unless they are given.
+    """
+
+    parameters: TrainingParameters
+    geometry: Geometry
+    cubes: Sequence[Cube] | None = None
+
+    def __post_init__(self) -> None:
+        self._sampler: Sampler | None = None if self.cubes is None else Sampler(self.cubes, self.parameters, self.geometry)
+
+    def __len__(self) -> int:
+        return self.parameters.max_iteration
+
+    def __getitem__(self, iteration: int) -> Batch:
+        import torch
+
+        made = [self.sampler.sample(iteration, n).arrays() for n in range(self.parameters.batch_size)]
+        stacked = {name: np.stack([m[name] for m in made]) for name in made[0]}
+        return {name: torch.from_numpy(v.astype(np.int64) if v.dtype == np.uint64 else v) for name, v in stacked.items()}
+
+    @property
+    def sampler(self) -> Sampler:
+        """Of the opened cubes."""
+        if self._sampler is None:
+            self._sampler = Sampler(open_cubes(self.parameters), self.parameters, self.geometry)
+        return self._sampler
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """Batches of iterations first ... last - 1, made ahead by `parameters.workers` processes (in this one where 0)."""
+        workers = self.parameters.workers
+        if workers == 0:
+            return (self[i] for i in range(first, last))
+        from torch.utils.data import DataLoader
+
+        loader = DataLoader(
+            Samples(self.parameters, self.geometry, self.cubes),  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=range(first, last),
+            num_workers=workers,
+            prefetch_factor=self.parameters.prefetch,
+            worker_init_fn=_one_thread,
+            multiprocessing_context="fork" if self.cubes is not None else "spawn",
+        )
+        return iter(loader)
+
+
+def open_cubes(parameters: TrainingParameters) -> list[Cube]:
+    """The cubes of a run.
+
+    Raises
+    ------
+    MissingError, InputError : see `open_cube`.
+    """
+    return [open_cube(options, parameters.voxel_size) for options in cube_options(parameters)]
+
+
+def _one_thread(worker: int) -> None:
+    import torch
+
+    torch.set_num_threads(1)
