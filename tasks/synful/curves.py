@@ -4,6 +4,7 @@ Every point is an evaluation of its own: duplicates are merged among the predict
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +57,12 @@ def precision_recall(predicted: "pa.Table", truth: "pa.Table", *, thresholds: Se
 
 
 def best(curve: "pa.Table") -> dict[str, Any]:
-    """The row of highest F-score; of equals, that of the lowest threshold."""
-    rows = sorted(curve.to_pylist(), key=lambda row: (-row["f_score"], row["min_score"]))
-    return dict(rows[0])
+    """The row of highest F-score; of equals, that of the lowest threshold, null being the lowest."""
+
+    def rank(row: dict[str, Any]) -> tuple[float, float]:
+        return -row["f_score"], -math.inf if row["min_score"] is None else row["min_score"]
+
+    return dict(min(curve.to_pylist(), key=rank))
 
 
 def counts(predicted: "pa.Table", *, thresholds: Sequence[float] | None = None) -> "pa.Table":
