@@ -23,6 +23,7 @@ from blockwise.storage.durable import LEFTOVERS
 from blockwise.storage.images import image_files
 from blockwise.storage.opening import is_stack, missing_file
 from blockwise.storage.subvolume import read_sub_volume
+from blockwise.storage.volumes import nrrd_data_file
 
 END_BYTES: int = 2**20
 """How much of a file's beginning and end is read."""
@@ -57,7 +58,7 @@ def identity(location: str | Path, variable: str | None = None) -> str:
     if local is not None and not local.exists():
         raise missing_file(path, local)
     if local is not None and local.is_file():
-        return _of_sub_volume(local, variable) if local.suffix.lower() == ".json" else _of_file(local)
+        return _of_one_file(local, variable)
     node, name = find_array(path, variable)
     return _digest(_remote_parts(node)) if local is None else _of_folder(node, name)
 
@@ -85,6 +86,17 @@ def _of_file(file: Path) -> str:
         ends = _digest((first, handle.read(END_BYTES)))[:DIGITS]
     seconds, ns = divmod(stat.st_mtime_ns, 10**9)
     return f"size={stat.st_size} mtime={_time(seconds)}.{ns:09}Z ends={ends}"
+
+
+def _of_one_file(file: Path, variable: str | None) -> str:
+    """With the voxels that lie elsewhere: in the container of a sub-volume, beside the header of an NRRD."""
+    match file.suffix.lower():
+        case ".json":
+            return _of_sub_volume(file, variable)
+        case ".nhdr" if data := nrrd_data_file(file):
+            return _digest((_of_file(file).encode(), _of_file(data).encode()))
+        case _:
+            return _of_file(file)
 
 
 def _of_sub_volume(file: Path, variable: str | None) -> str:

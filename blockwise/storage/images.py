@@ -7,7 +7,6 @@ trusted about the size of their pixels, TIFF excepted.
 
 import re
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,6 +72,8 @@ def open_stack(path: str, files: Sequence[Path]) -> ArraySource:
     ------
     MissingError : no file.  InputError : an image that cannot be read, or unlike the first; names it.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     if not files:
         raise MissingError(f"{path} names no image ({', '.join(SUFFIXES)})")
     if len(files) == 1:

@@ -11,18 +11,27 @@ from blockwise.storage.images import SUFFIXES, TIFF_SUFFIXES, image_files, is_pa
 from blockwise.storage.source import Source, nearest
 from blockwise.storage.subvolume import part_of, read_sub_volume
 from blockwise.storage.tiff import open_tiff
+from blockwise.storage.volumes import open_nifti, open_nrrd
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 MAGIC = {
     "npy": (b"\x93NUMPY",),
     "npz": (b"PK\x03\x04",),
     "mat5": (b"MATLAB 5.0",),
+    "nrrd": (b"NRRD000",),
     "tiff": (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     "image": (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"),
 }
-BY_SUFFIX = {".npy": "npy", ".npz": "npz", ".mat": "mat5", ".h5": "hdf5", ".hdf5": "hdf5", ".hdf": "hdf5", ".json": "sub-volume"} | {
-    s: "tiff" if s in TIFF_SUFFIXES else "image" for s in SUFFIXES
-}
+BY_SUFFIX = {
+    ".npy": "npy",
+    ".npz": "npz",
+    ".mat": "mat5",
+    ".h5": "hdf5",
+    ".hdf5": "hdf5",
+    ".hdf": "hdf5",
+    ".json": "sub-volume",
+    ".nii": "nifti",
+} | {s: "tiff" if s in TIFF_SUFFIXES else "image" for s in SUFFIXES}
 MATLAB_BLOCK: int = 512
 """Bytes that MATLAB puts before the HDF5 content of a v7.3 file."""
 
@@ -32,9 +41,10 @@ def open_source(location: str | Path, variable: str | None = None, *, defaults: 
 
     Parameters
     ----------
-    location : a .npy, .npz, .mat (v5, v7.3), HDF5, TIFF, PNG or JPEG file; a folder of images, or a glob of them, that are the sections of
-        a volume (z, y, x), in the order of the numbers in their names; a zarr (v2, v3), N5 or neuroglancer precomputed folder, by path or
-        URL (file, http, https, s3, gs). A colour image has a last axis c. A .json file names a part of another volume, see `subvolume`.
+    location : a .npy, .npz, .mat (v5, v7.3), HDF5, TIFF, PNG, JPEG, NRRD or NIfTI file; a folder of images, or a glob of them, that are the
+        sections of a volume (z, y, x), in the order of the numbers in their names; a zarr (v2, v3), N5 or neuroglancer precomputed folder,
+        by path or URL (file, http, https, s3, gs); a .json that names a part of another volume, see `subvolume`. Files that list x first
+        (N5, precomputed, NRRD, NIfTI) are shown z first; a colour image has a last axis c.
     variable : name of the array inside; not needed where there is one, or one of several levels, or one of `defaults`.
         For precomputed the key or number of a scale.
     defaults : names to look for, in order, where `variable` is not given.
@@ -73,6 +83,10 @@ def open_file(path: str, file: Path, variable: str | None, defaults: Sequence[st
             return open_mat5(path, file, variable, defaults)
         case "tiff":
             return open_tiff(path, file)
+        case "nrrd":
+            return open_nrrd(path, file)
+        case "nifti":
+            return open_nifti(path, file)
         case "sub-volume":
             return open_sub_volume(path, file, variable, defaults)
         case _:
@@ -98,7 +112,7 @@ def is_stack(location: Path) -> bool:
 
 
 def file_format(path: str, file: Path) -> str:
-    """One of npy, npz, hdf5, mat73, mat5, tiff, image, sub-volume.
+    """One of npy, npz, hdf5, mat73, mat5, tiff, image, nrrd, nifti, sub-volume.
 
     Raises
     ------
@@ -106,7 +120,7 @@ def file_format(path: str, file: Path) -> str:
     """
     with file.open("rb") as handle:
         head = handle.read(MATLAB_BLOCK + len(HDF5_MAGIC))
-    suffix = file.suffix.lower()
+    suffix = file.with_suffix("").suffix.lower() if file.suffix.lower() == ".gz" else file.suffix.lower()
     if found := next((name for name, magic in MAGIC.items() if head.startswith(magic)), None):
         return found
     if head.startswith(b"MATLAB 7.3") or (HDF5_MAGIC in (head[:8], head[MATLAB_BLOCK:]) and suffix == ".mat"):
@@ -116,7 +130,8 @@ def file_format(path: str, file: Path) -> str:
     if suffix in BY_SUFFIX:
         return BY_SUFFIX[suffix]
     raise InputError(
-        f"{path} is of no known format: .npy, .npz, .mat, HDF5, TIFF, PNG, JPEG, or a folder with zarr, N5, precomputed data or images"
+        f"{path} is of no known format: .npy, .npz, .mat, HDF5, TIFF, PNG, JPEG, NRRD, NIfTI, or a folder with zarr, N5 or precomputed "
+        f"data or images"
     )
 
 

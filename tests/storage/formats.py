@@ -1,6 +1,8 @@
 """Real files of every format, written by the library that owns it."""
 
 import h5py
+import nibabel
+import nrrd
 import numpy as np
 import scipy.io
 import tensorstore as ts
@@ -134,6 +136,10 @@ FORMATS = {
     "zarr v3 sharded array": (write_zarr3_sharded, "a.zarr"),
     "n5": (write_n5, "a.n5"),
     "precomputed": (write_precomputed, "layer"),
+    "NRRD": (lambda p, d: nrrd.write(str(p), d.T), "a.nrrd"),
+    "NRRD, raw": (lambda p, d: nrrd.write(str(p), d.T, header={"encoding": "raw"}), "a.nrrd"),
+    "NIfTI": (lambda p, d: nibabel.save(nibabel.Nifti1Image(d.T, np.eye(4)), p), "a.nii"),
+    "NIfTI, compressed": (lambda p, d: nibabel.save(nibabel.Nifti2Image(d.T, np.eye(4)), p), "a.nii.gz"),
     "folder of PNGs": (write_sections, "sections"),
     "folder of TIFFs": (write_tiff_sections, "sections"),
     "folder of TIFFs, compressed": (lambda p, d: write_tiff_sections(p, d, compression="zlib"), "sections"),
