@@ -1,15 +1,15 @@
 """Partners mapped to traced skeletons: of the neurons with nodes in a site's segment, the one with the nearest node (spec 8.2)."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from blockwise.errors import ConfigError
-from tasks.synful.columns import Ints, Mask, check_identities, is_named, nullable, values_and_valid, with_columns
+from tasks.synful.columns import Ints, check_identities, is_named, nullable, values_and_valid, with_columns
+from tasks.synful.nearest import NearestInGroup
 from tasks.synful.partners import AXES, POST, PRE, points, require
 
 TOO_FAR: int = -2
@@ -18,12 +18,8 @@ TOO_FAR: int = -2
 SYNAPSE_TYPES = ("connector", "post_tree_node")
 """Types of nodes that mark a known synapse: a neuron that owns one in a segment is a candidate however few nodes it has there."""
 
+ROWS_AT_ONCE: int = 1 << 19
 NODE_COLUMNS = ("neuron_id", *AXES, "type", "id", "segment")
-ROUNDED_UP: float = 1 + 1e-12
-"""A node at exactly a distance lies within it, whatever the root's last bit."""
-SITES_AT_ONCE: int = 1 << 18
-
-Floats = npt.NDArray[np.float64]
 
 
 def map_to_skeletons(
@@ -54,18 +50,24 @@ def map_to_skeletons(
     ------
     InputError : a column is missing.  ConfigError : a number below 0.
     """
-    names = check_identities(partners, by, "map_to_skeletons", (*PRE, *POST))
+    check_identities(partners, by, "map_to_skeletons", (*PRE, *POST))
     require(nodes, NODE_COLUMNS, "a table of skeleton nodes")
     if num_skel_nodes_ignore < 0 or (distance_upper_bound_nm or 0) < 0:
         raise ConfigError(f"num_skel_nodes_ignore = {num_skel_nodes_ignore} and the bound {distance_upper_bound_nm} must be 0 or more")
-    candidates = _Candidates(_accepted(nodes, num_skel_nodes_ignore, seg_ids_ignore))
+    accepted = _accepted(nodes, num_skel_nodes_ignore, seg_ids_ignore)
+    tree = NearestInGroup(accepted["segment"].to_numpy().astype(np.uint64), np.stack([accepted[a].to_numpy() for a in AXES], axis=1))
+    neurons = np.append(accepted["neuron_id"].to_numpy().astype(np.int64), 0)
     bound = np.inf if distance_upper_bound_nm is None else distance_upper_bound_nm
-    columns = {}
-    for end, name in zip(("pre", "post"), names, strict=True):
-        segments, valid = values_and_valid(partners[name])
-        neurons, found = candidates.nearest(segments.astype(np.uint64), valid, points(partners, end), bound)
-        columns[f"skeleton_{end}"] = nullable(neurons, found)
-    return with_columns(partners, columns)
+    parts = [partners.slice(i, ROWS_AT_ONCE) for i in range(0, max(1, partners.num_rows), ROWS_AT_ONCE)]
+    columns = {f"skeleton_{end}": pa.chunked_array([_nearest(p, by, end, tree, neurons, bound) for p in parts]) for end in ("pre", "post")}
+    return with_columns(partners, {name: column.combine_chunks() for name, column in columns.items()})
+
+
+def _nearest(partners: pa.Table, by: str, end: str, tree: NearestInGroup, neurons: Ints, bound: float) -> pa.Array:
+    """The skeletons of one end."""
+    segments, valid = values_and_valid(partners[f"{by}_{end}"])
+    node, distance = tree.query(segments.astype(np.uint64), points(partners, end))
+    return nullable(np.where(distance <= bound, neurons[node], TOO_FAR), valid & (node >= 0))
 
 
 def _accepted(nodes: pa.Table, ignore: int, seg_ids_ignore: Sequence[int]) -> pa.Table:
@@ -82,49 +84,6 @@ def _accepted(nodes: pa.Table, ignore: int, seg_ids_ignore: Sequence[int]) -> pa
     synapse = pc.is_in(nodes["type"], pa.array(SYNAPSE_TYPES)).to_numpy()
     stays = (np.bincount(group, weights=distinct) > ignore) | (np.bincount(group, weights=synapse) > 0)
     return nodes.filter(pa.array(stays[group]))
-
-
-class _Candidates:
-    """Nodes to choose from, in one tree of four dimensions: segments are apart by more than any distance within one."""
-
-    def __init__(self, nodes: pa.Table) -> None:
-        self.sites = np.stack([nodes[a].to_numpy().astype(np.float64) for a in AXES], axis=1)
-        self.neurons = nodes["neuron_id"].to_numpy().astype(np.int64)
-        self.segments, self.codes = np.unique(nodes["segment"].to_numpy().astype(np.uint64), return_inverse=True)
-
-    def nearest(self, segments: npt.NDArray[np.uint64], valid: Mask, sites: Ints, bound: float) -> tuple[Ints, Mask]:
-        """Neuron of the nearest node in each site's segment, `TOO_FAR` beyond the bound; and where there is a candidate."""
-        from scipy.spatial import cKDTree
-
-        neurons = np.zeros(len(sites), np.int64)
-        if not (len(self.segments) and len(sites)):
-            return neurons, np.zeros(len(sites), np.bool_)
-        codes = np.minimum(np.searchsorted(self.segments, segments), len(self.segments) - 1)
-        found = valid & (self.segments[codes] == segments)
-        apart = _beyond(self.sites, sites)
-        tree = cKDTree(_with_code(self.codes, self.sites, apart))
-        for rows in np.array_split(np.flatnonzero(found), max(1, len(sites) // SITES_AT_ONCE)):
-            queries = _with_code(codes[rows], sites[rows], apart)
-            neurons[rows] = self._query(tree, queries, bound)
-        return neurons, found
-
-    def _query(self, tree: Any, queries: Floats, bound: float) -> Ints:
-        distance, node = tree.query(queries, k=[1, 2])
-        neurons = self.neurons[node[:, 0]]
-        tied = np.flatnonzero(distance[:, 0] == distance[:, 1])
-        for row, near in zip(tied, tree.query_ball_point(queries[tied], distance[tied, 0] * ROUNDED_UP), strict=True):
-            neurons[row] = self.neurons[near].min()
-        return np.where(distance[:, 0] <= bound, neurons, TOO_FAR)
-
-
-def _beyond(*sites: npt.NDArray[Any]) -> float:
-    """A power of two above any distance between sites."""
-    extent = max(s.max() for s in sites) - min(s.min() for s in sites)
-    return float(2.0 ** (np.ceil(np.log2(float(extent) + 1)) + 2))
-
-
-def _with_code(codes: Ints, sites: npt.NDArray[Any], apart: float) -> Floats:
-    return np.column_stack([codes * apart, sites])
 
 
 def synapse_nodes(truth: pa.Table, *, by: Literal["segment", "body"] = "segment", first_id: int = 0) -> pa.Table:
