@@ -6,6 +6,7 @@ by region and never whole, unless they were given as arrays.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,33 @@ class Cube:
                 known = known.intersect(limit)
         return known
 
-    @property
-    def post_voxels(self) -> npt.NDArray[np.int64]:
-        """Voxel of every post-synaptic site, (n, 3)."""
-        return np.trunc(self.pairs.post / np.asarray(self.voxel_size)).astype(np.int64)
+    @cached_property
+    def sites(self) -> npt.NDArray[np.int64]:
+        """Voxels that samples are drawn around, (n, 3), inside the mask and outside the validation mask.
+
+        The post-synaptic sites; one voxel of each component where the mask to learn is a volume.
+        """
+        voxels = np.trunc(self.pairs.post / np.asarray(self.voxel_size)).astype(np.int64)
+        if self.indicator is not None:
+            voxels = _one_of_each(self.indicator.read(self.indicator.region) > 0) + self.indicator.region.begin
+        for volume, inside in ((self.mask, True), (self.validation_mask, False)):
+            if volume is not None:
+                voxels = voxels[np.array([_value_at(volume, v) != 0 for v in voxels], bool) == inside]
+        return voxels
+
+
+def _one_of_each(foreground: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """A voxel of every component, the middle one in raster order."""
+    from scipy.ndimage import label
+
+    labels = label(foreground, np.ones((3, 3, 3)))[0].ravel()
+    order = np.argsort(labels, kind="stable")[np.count_nonzero(labels == 0) :]
+    ids, first, count = np.unique(labels[order], return_index=True, return_counts=True)
+    return np.stack(np.unravel_index(order[first + count // 2], foreground.shape), axis=1).astype(np.int64).reshape(len(ids), 3)
+
+
+def _value_at(volume: Volume, voxel: npt.NDArray[np.int64]) -> Any:
+    return volume.read(Region(tuple(voxel.tolist()), tuple((voxel + 1).tolist())))[0, 0, 0]
 
 
 def cube_options(parameters: TrainingParameters) -> tuple[CubeOptions, ...]:

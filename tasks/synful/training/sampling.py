@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from blockwise.errors import InputError
 from blockwise.geometry import Region
@@ -53,7 +54,7 @@ def draw_place(
     ------
     InputError : no place was found in 20,000 tries.
     """
-    voxels = cube.post_voxels
+    voxels = cube.sites
     needs_point = bool(random.random() < with_points) and len(voxels) > 0
     for _ in range(TRIES):
         begin = _near_point(voxels, begins, output, random) if needs_point else random.integers(begins.begin, begins.end)
@@ -66,8 +67,8 @@ def draw_place(
 
 
 def _near_point(
-    voxels: "np.typing.NDArray[np.int64]", begins: Region, output: Sequence[int], random: np.random.Generator
-) -> "np.typing.NDArray[np.int64] | None":
+    voxels: npt.NDArray[np.int64], begins: Region, output: Sequence[int], random: np.random.Generator
+) -> npt.NDArray[np.int64] | None:
     """A begin whose output holds a random site, not on its lower faces; None where it is not accepted."""
     site = voxels[random.integers(len(voxels))]
     low = np.maximum(site - np.asarray(output) + 1, begins.begin)
@@ -79,14 +80,14 @@ def _near_point(
     return begin if random.random() < 1 / held else None
 
 
-def _is_masked(cube: Cube, begin: "np.typing.NDArray[np.int64]", output: Sequence[int], least: float) -> bool:
+def _is_masked(cube: Cube, begin: npt.NDArray[np.int64], output: Sequence[int], least: float) -> bool:
     if cube.mask is None and cube.validation_mask is None:
         return True
     region = Region(tuple(begin.tolist()), tuple((begin + output).tolist()))
     return float((learnable(cube, region) != 0).mean()) >= max(least, 1e-9)
 
 
-def learnable(cube: Cube, region: Region) -> "np.typing.NDArray[np.bool_]":
+def learnable(cube: Cube, region: Region) -> npt.NDArray[np.bool_]:
     """Voxels of a region that are learned from: inside the mask, outside the validation mask."""
     kept = np.ones(region.shape, bool)
     if cube.mask is not None:
