@@ -27,6 +27,9 @@ from tasks.spikes.traces import Traces
 ROW_BYTES: int = 64 << 20
 """Most bytes of whole rows held at once while their noise is measured."""
 
+FRAMES_AT_ONCE: int = 1 << 17
+"""Frames of one read while noise is measured."""
+
 NOISE_ROWS: int = 64
 DISCRETE_ROWS: int = 8
 """Rows of a block of the stages that take whole rows."""
@@ -193,11 +196,21 @@ def _check_blocks(config: RunConfig) -> None:
 def rows_noise(traces: Traces, rows: slice, frame_rate: float) -> Levels:
     """Noise levels of whole rows, read a few at a time: (rows,) float64."""
     step = max(1, ROW_BYTES // max(1, traces.shape[1] * 8))
-    parts = [
-        np.asarray(noise_levels(traces.read(slice(r, min(r + step, rows.stop)), slice(0, traces.shape[1])), frame_rate), np.float64)
-        for r in range(rows.start, rows.stop, step)
-    ]
-    return np.concatenate(parts)
+    pieces = [slice(r, min(r + step, rows.stop)) for r in range(rows.start, rows.stop, step)]
+    return np.concatenate([np.asarray(noise_levels(_whole_rows(traces, piece), frame_rate), np.float64) for piece in pieces])
+
+
+def _whole_rows(traces: Traces, rows: slice) -> npt.NDArray[Any]:
+    """Traces of whole rows, read in pieces of time: a chunk holds many more rows than are wanted, and a read decodes all it touches."""
+    frames, first = traces.shape[1], traces.read(rows, slice(0, FRAMES_AT_ONCE))
+    if frames <= FRAMES_AT_ONCE:
+        return first
+    found = np.empty((first.shape[0], frames), first.dtype)
+    found[:, :FRAMES_AT_ONCE] = first
+    for begin in range(FRAMES_AT_ONCE, frames, FRAMES_AT_ONCE):
+        piece = slice(begin, min(begin + FRAMES_AT_ONCE, frames))
+        found[:, piece] = traces.read(rows, piece)
+    return found
 
 
 def row_stream(seed: int, session: str, row: int) -> np.random.RandomState:
