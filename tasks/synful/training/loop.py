@@ -48,6 +48,7 @@ def train(
     *,
     cubes: Sequence[Cube] | None = None,
     judged: Sequence[Cube] | None = None,
+    adopt: Sequence[str] = (),
     report: Report | None = None,
 ) -> Trained:
     """Train a network, or go on with its training.
@@ -56,6 +57,7 @@ def train(
     ----------
     folder : of the run; made where it is new.
     cubes, judged : to learn from and to validate on, opened already; by default those that the parameters name.
+    adopt : keys that may differ from those of the run that is there.
     report : called whenever figures are written.
 
     Raises
@@ -70,7 +72,7 @@ def train(
     _check_tensorboard(parameters)
     place = TrainingFolder(Path(folder))
     with place.held(), _threads(parameters.threads):
-        place.adopt(parameters)
+        place.adopt(parameters, adopt)
         chosen = _judged(parameters, samples) if judged is None else list(judged)
         run = _Run(parameters, place, samples, chosen, report or (lambda kind, figures: None))
         return run.until(parameters.max_iteration)

@@ -5,7 +5,7 @@ original does. Lengths are nm where not named otherwise, axes z y x. Paths are r
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -223,12 +223,12 @@ class TrainingParameters(Options):
         return {**{k: v for k in (*keys, "heads") if (v := getattr(self, k)) not in (None, ())}, "voxel_size": self.voxel_size}
 
 
-def load_parameters(path: str | Path, changes: Mapping[str, Any] | None = None) -> TrainingParameters:
+def load_parameters(path: str | Path, changes: Sequence[str] = ()) -> TrainingParameters:
     """Read a parameter.json; paths in it become absolute.
 
     Parameters
     ----------
-    changes : keys over those of the file.
+    changes : key=value over the file, "validation.every=100".
 
     Raises
     ------
@@ -243,7 +243,7 @@ def load_parameters(path: str | Path, changes: Mapping[str, Any] | None = None) 
         raise ConfigError(f"{file} is not valid JSON: {error}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file} holds a {type(values).__name__}: a JSON object with the keys of a parameter.json is wanted")
-    parameters = validated(TrainingParameters, {**values, **(changes or {})}, file.name)
+    parameters = validated(TrainingParameters, with_changes(values, changes), file.name)
     return validated(TrainingParameters, absolute(parameters.model_dump(exclude_unset=True), file.absolute().parent), file.name)
 
 
@@ -269,3 +269,32 @@ def absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if made.get("validation") and "cubes" in made["validation"]:
         made["validation"] = {**made["validation"], "cubes": [cube(c) for c in made["validation"]["cubes"]]}
     return made
+
+
+def with_changes(values: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """A parameter.json's content with key=value over it; values are JSON, or text as it stands.
+
+    Raises
+    ------
+    ConfigError : no key=value, or a key below something that has none.
+    """
+    made = json.loads(json.dumps(dict(values)))
+    for change in changes:
+        key, sign, text = change.partition("=")
+        if not sign or not key:
+            raise ConfigError(f"--set {change}: key=value is wanted, e.g. max_iteration=1000")
+        *above, last = key.split(".")
+        place = made
+        for part in above:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {change}: {part} holds {json.dumps(place)} and has no keys below it")
+        place[last] = _value(text)
+    return dict(made)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -13,7 +13,7 @@ the last complete one, and lines of figures that a resumed run writes again are 
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -57,8 +57,8 @@ class TrainingFolder:
                 raise RunActive(f"{self.path}: another process trains in this folder; wait for it, or set another `folder`") from None
             yield
 
-    def adopt(self, parameters: TrainingParameters) -> None:
-        """Write the parameters of a new run, or check that they are those of the run that is there.
+    def adopt(self, parameters: TrainingParameters, differing: Sequence[str] = ()) -> None:
+        """Write the parameters of a run, after a check that they are those of the run that is there, but for keys that may differ.
 
         Raises
         ------
@@ -67,9 +67,12 @@ class TrainingFolder:
         file, wanted = self.path / "parameter.json", parameters.model_dump(mode="json")
         if file.exists() and self.checkpoints():
             kept = json.loads(file.read_text())
-            if differing := [k for k in wanted if k not in FREE and k in kept and wanted[k] != kept[k]]:
-                said = "; ".join(f"{k} was {json.dumps(kept[k])}, is {json.dumps(wanted[k])}" for k in differing)
-                raise FingerprintMismatch(f"{self.path} holds another training: {said}. Set another `folder`, or the keys back")
+            if changed := [k for k in wanted if k not in FREE and k not in differing and k in kept and wanted[k] != kept[k]]:
+                said = "; ".join(f"{k} was {json.dumps(kept[k])}, is {json.dumps(wanted[k])}" for k in changed)
+                raise FingerprintMismatch(
+                    f"{self.path} holds another training: {said}. Set another `folder`, set the keys back, or go on all the same with "
+                    f"{' '.join(f'--adopt {k}' for k in changed)}"
+                )
         write_atomic(file, json.dumps(wanted, indent=1).encode())
 
     def checkpoints(self) -> dict[int, Path]:
