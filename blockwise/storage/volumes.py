@@ -2,8 +2,8 @@
 
 Both list the fastest axis, x, first. They are shown like everything here, in C order, the fastest axis last: a file of sizes (x, y, z) is
 an array (z, y, x), the transpose of what pynrrd and nibabel give. Voxel sizes and units come from the header. The offset is the origin of
-the file's space where its axes run along the array's, in the positive direction; else it is 0, and the attributes `affine` (NIfTI, 4 x 4, in the
-file's order x, y, z) or `space directions` and `space origin` (NRRD) say how the volume lies.
+the file's space where its axes run along the array's, in the positive direction; else it is 0, and the attributes `affine` (NIfTI, 4 x 4,
+in the file's order x, y, z) or `space directions` and `space origin` (NRRD) say how the volume lies.
 
 Uncompressed voxels are read region by region, compressed ones (.nii.gz, NRRD with gzip or bzip2) as a whole at the first read.
 """
