@@ -1,11 +1,14 @@
 """Mapping, duplicates and clefts against the original's own output."""
 
+import csv
 import json
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from tasks.synful.cleft_lines import line_voxels
+from tasks.synful.clefts import assign_clefts, label_clefts
 from tasks.synful.duplicates import cluster_duplicates, duplicate_mask
 from tasks.synful.partners import table
 from tasks.synful.skeletons import NODE_COLUMNS, map_to_skeletons, synapse_nodes
@@ -92,3 +95,47 @@ def test_skeletons(case):
         without_bug = tuple(None if s in spared and o == spared[s] else o for s, o in zip(segments[row], original, strict=True))
         assert ours == without_bug, row
     assert sum(o != documents.get(i, (None, None)) for i, o in found.items()) == (22 if spared else 0)
+
+
+MENDED = {"thr130": {11: 3, 15: 1}, "thr200": {11: 2}, "thr130_split400": {11: 3, 15: 1}}
+"""Partner: cleft, where the original errs. It takes the highest label that line 15 meets instead of the most frequent, and never leaves the
+first voxel of line 11, whose longest axis is z."""
+
+CLEFT_KEYS = ("cleft_id", "cleft_score_cor", "area")
+MOVED = {"thr130_split400": [14]}
+"""Partners whose half of the cleft has another mean than the original's, because partner 15 now belongs to it."""
+
+
+def cleft_rows(name):
+    lines = shared(f"golden/synful/cleft/{name}").read_text().splitlines()
+    return {int(r["synful_id"]): r for r in ({k: float(v) for k, v in row.items()} for row in csv.DictReader(lines))}
+
+
+def assigned(**options):
+    clefts = np.load(shared("golden/synful/cleft/clefts.npz"))
+    rows = partners_of(read("cleft/input_synapses.json"))
+    return assign_clefts(rows, clefts[clefts.files[0]], (40, 4, 4), **options)
+
+
+@pytest.mark.parametrize(("name", "options"), [("thr130", {}), ("thr200", {"threshold": 200}), ("thr130_split400", {"split_above": 400})])
+def test_clefts(name, options):
+    want = cleft_rows(f"expected_{name}.csv")
+    rows = {r["id"]: r for r in assigned(**options).partners.to_pylist()}
+    assert {i: rows[i]["cleft_id"] for i in MENDED[name]} == MENDED[name]
+    for i in want.keys() - MENDED[name].keys():
+        assert (rows[i]["cleft_id"], rows[i]["cleft_score"], rows[i]["cleft_area"]) == tuple(want[i][k] for k in CLEFT_KEYS), i
+        if i not in MOVED.get(name, ()):
+            assert [rows[i][f"connector_{a}"] for a in "zyx"] == [want[i][f"con_{a}"] for a in "zyx"], i
+
+
+def test_cleft_labels():
+    clefts, labels = (np.load(shared(f"golden/synful/cleft/{n}.npz")) for n in ("clefts", "cc_130"))
+    assert np.array_equal(label_clefts(clefts[clefts.files[0]], 130), labels[labels.files[0]])
+
+
+def test_cleft_lines():
+    lines = read("cleft/dda_lines.json")
+    for row in read("cleft/input_synapses.json"):
+        pre, post = (np.array(row[e], int) // (40, 4, 4) for e in ("pre", "post"))
+        if str(row["id"]) in lines and row["id"] != 11:
+            assert line_voxels(pre, post).tolist() == lines[str(row["id"])]
