@@ -12,24 +12,25 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import pyarrow as pa
 from pydantic import Field
 
 from blockwise.config import Place, RunConfig
 from blockwise.errors import ConfigError, InputError
-from blockwise.geometry import Domain, Region
+from blockwise.geometry import Domain
 from blockwise.grid import Block, Grid, GridSpec
-from blockwise.storage import identity, make_folders, open_source, write_atomic
+from blockwise.storage import Source, identity, make_folders, open_source, write_atomic
 from blockwise.storage.opening import missing_file
 from blockwise.storage.tables import TableParts
 from blockwise.storage.writes import Array, Write
 from blockwise.task import FrozenResult, Task, TaskOptions
-from tasks.synful.grid_search import SCHEMA, Combination, Lengths, Trials, best, combinations
-
-if TYPE_CHECKING:
-    from blockwise.storage import Source
+from tasks.synful.curves import best
+from tasks.synful.grid_search import SCHEMA, Trials, combinations
+from tasks.synful.lookup import placement_of
+from tasks.synful.options import ExtractOptions, Lengths, StoreOptions
+from tasks.synful.stored_predictions import StoredPredictions
 
 
 class SearchOptions(TaskOptions):
@@ -61,7 +62,7 @@ class SearchOptions(TaskOptions):
     drop_segments: tuple[int, ...] = (0,)
 
     @property
-    def combinations(self) -> tuple[Combination, ...]:
+    def combinations(self) -> tuple[ExtractOptions, ...]:
         names = ("methods", "thresholds", "scores", "locations", "nms_radii")
         return combinations(**{n: getattr(self, n) for n in names})
 
@@ -79,10 +80,9 @@ class GridSearch(Task):
     name: ClassVar[str] = "synful-search"
     Options: ClassVar[type[SearchOptions]] = SearchOptions
 
-    predictions: str
+    predictions: StoredPredictions
     results: str
     options: SearchOptions
-    shape: tuple[int, ...]
     trials: Trials = field(init=False, repr=False)
 
     @classmethod
@@ -98,12 +98,12 @@ class GridSearch(Task):
             raise ConfigError("a search needs [input] path (the container of predictions) and [output] path (the folder of results)")
         if options.segmentation is None and (options.by == "segment" or options.drop_same_id):
             raise ConfigError("by = 'segment' and drop_same_id need segments: give [options] segmentation, or by = 'none'")
-        mask, vectors = (open_source(config.input.path, name) for name in (options.mask, options.vectors))
-        scale_of(mask), scale_of(vectors)
-        if vectors.shape != (3, *mask.shape):
-            raise InputError(f"{options.vectors} has shape {vectors.shape}, but {options.mask} has {mask.shape}: (3, *mask) is wanted")
+        store = StoreOptions(mask=options.mask, vectors=options.vectors)
+        predictions = StoredPredictions.find(config.input.path, store, config.input.voxel_size, config.input.offset)
         read_truth(options.truth)
-        return cls(config.input.path, config.output.path, options, tuple(mask.shape))
+        if options.segmentation is not None:
+            check_segmentation(open_source(options.segmentation, options.segmentation_variable))
+        return cls(predictions, config.output.path, options)
 
     @property
     def parts(self) -> TableParts:
@@ -117,47 +117,42 @@ class GridSearch(Task):
 
     def fingerprint(self, domain: int) -> Mapping[str, object]:
         options = self.options
-        inputs = {"mask": identity(self.predictions, options.mask), "vectors": identity(self.predictions, options.vectors)}
+        inputs = {**self.predictions.fingerprint(), "input.truth": identity(options.truth)}
         if options.segmentation is not None:
-            inputs["segmentation"] = identity(options.segmentation, options.segmentation_variable)
-        return {f"input.{k}": v for k, v in {**inputs, "truth": identity(options.truth)}.items()}
+            inputs["input.segmentation"] = identity(options.segmentation, options.segmentation_variable)
+        return inputs
 
     def output_path(self) -> str:
         return self.results
 
     def memory(self) -> Mapping[str, int]:
-        voxels = math.prod(self.shape)
-        return {"predictions": 16 * voxels, "extraction": 8 * voxels}
+        voxels = math.prod(self.predictions.domain.shape)
+        sources = (open_source(self.predictions.path, name) for name in (self.predictions.mask, self.predictions.vectors))
+        return {"predictions": sum(math.prod(s.shape) * s.dtype.itemsize for s in sources), "extraction": 8 * voxels}
 
     def prepare(self) -> None:
         make_folders(Path(self.results))
         self.parts.create()
 
     def open(self) -> None:
-        """Load the predictions, vectors in nm."""
-        options = self.options
-        mask, vectors = (open_source(self.predictions, name) for name in (options.mask, options.vectors))
+        """Load the predictions, as they are stored."""
+        options, domain = self.options, self.predictions.domain
         place = options.segmentation
-        nm = _whole(vectors).astype("float32", copy=False)
-        nm /= scale_of(vectors)
         self.trials = Trials(
-            _whole(mask),
-            nm,
-            mask.voxel_size,
+            self.predictions.open()(domain.region),
+            domain,
             read_truth(options.truth),
-            offset=mask.offset,
-            mask_scale=scale_of(mask),
             segmentation=None if place is None else open_source(place, options.segmentation_variable),
             rounding=options.rounding,
             min_scores=options.min_scores,
             options=options.evaluation,
         )
 
-    def read(self, block: Block) -> Combination:
+    def read(self, block: Block) -> ExtractOptions:
         """The combination to try; predictions are in memory since `open`."""
         return self.options.combinations[block.core.begin[0]]
 
-    def compute(self, inputs: Combination, state: object) -> pa.Table:
+    def compute(self, inputs: ExtractOptions, state: object) -> pa.Table:
         return self.trials.rows(inputs)
 
     def write(self, block: Block, result: pa.Table) -> Sequence[Write]:
@@ -189,24 +184,16 @@ class GridSearch(Task):
         }
 
 
-def _whole(source: "Source") -> Array:
-    return source.read(Region((0,) * len(source.shape), tuple(source.shape)))
-
-
-def scale_of(source: "Source") -> float:
-    """What stored predictions were multiplied by: their attribute `scale`; 1 for floats without one.
+def check_segmentation(source: Source) -> None:
+    """Refuse what is not a volume of ids, or does not say where it lies.
 
     Raises
     ------
-    InputError : integers without a scale, which nobody can tell the meaning of.
+    InputError : wrong rank or dtype, or no voxel size.
     """
-    scale = source.attributes.get("scale")
-    if scale is None and source.dtype.kind != "f":
-        raise InputError(
-            f"{source.path}, {source.variable}: {source.dtype} predictions without the attribute 'scale'; set what they were multiplied by "
-            "(the original: 255 for the mask, 0.25 for vectors)"
-        )
-    return float(scale if scale is not None else 1.0)
+    placement_of(source, None, None)
+    if all(v == 1 for v in source.voxel_size) and not any(source.units):
+        raise InputError(f"the voxel size of {source.path} is not known: keep segmentations in a container that says it, in nm")
 
 
 def read_truth(path: str) -> pa.Table:

@@ -10,18 +10,21 @@ import pytest
 
 from blockwise.config import RunConfig
 from blockwise.errors import BlockwiseError, ConfigError, InputError
-from blockwise.geometry import Region
+from blockwise.geometry import Domain, Region
 from blockwise.storage import OutputArray
 from blockwise.testing import run_in, run_serially
 from tasks.synful.curves import best
 from tasks.synful.detection import detect
 from tasks.synful.evaluation import evaluate
-from tasks.synful.grid_search import SCHEMA, Combination, Trials, combinations, search
+from tasks.synful.extraction import Predictions
+from tasks.synful.grid_search import SCHEMA, Trials, columns, combinations, search
 from tasks.synful.grid_search_task import GridSearch, read_truth
+from tasks.synful.options import ExtractOptions
 from tasks.synful.partners import table
 
 VOXEL, OFFSET = (40.0, 4.0, 4.0), (400.0, 80.0, 120.0)
 SHAPE = (12, 100, 100)
+DOMAIN = Domain("volume", ("z", "y", "x"), SHAPE, VOXEL, OFFSET, ("nm",) * 3)
 
 
 def volume():
@@ -38,11 +41,13 @@ def volume():
     return mask, vectors, table(post + np.array((0, 0, 80)), post, np.ones(16), np.arange(16))
 
 
+def predictions():
+    return Predictions(*volume()[:2], (0, 0, 0), mask_scale=255.0, vectors_scale=0.25)
+
+
 @pytest.fixture(scope="module")
 def trials():
-    mask, vectors, truth = volume()
-    options = {"match_distance_nm": 60.0}
-    return Trials(mask, vectors / np.float32(0.25), VOXEL, truth, offset=OFFSET, mask_scale=255.0, min_scores=4, options=options)
+    return Trials(predictions(), DOMAIN, volume()[2], min_scores=4, options={"match_distance_nm": 60.0})
 
 
 @pytest.fixture
@@ -82,24 +87,24 @@ def configured(container, **options):
 
 def test_combinations_have_the_parameters_of_their_method():
     found = combinations(methods=("cc", "nms", "cc"), thresholds=(0.5, 0.9), scores=("sum", "max"), nms_radii=((40, 40, 40),))
-    assert len(found) == len(set(found)) == 2 * 2 + 2
-    assert found[-1] == Combination("nms", 0.9, nms_radius=(40, 40, 40))
-    assert set(found[0].columns()) | {"min_score"} < set(SCHEMA.names)
+    assert len(found) == 2 * 2 + 2
+    assert found[-1] == ExtractOptions(method="nms", threshold=0.9, nms_radius=(40, 40, 40))
+    assert [columns(c)["score"] for c in found[:4]] == ["sum", "max"] * 2
+    assert set(columns(found[0])) | set(columns(found[-1])) | {"min_score"} < set(SCHEMA.names)
 
 
 @pytest.mark.parametrize(
-    "combination",
+    "given",
     [
-        Combination("cc", 0.5, "sum", "edt"),
-        Combination("cc", 0.8, "count", "centroid"),
-        Combination("nms", 0.5, nms_radius=(40.0, 40.0, 40.0)),
+        {"method": "cc", "threshold": 0.5, "score": "sum", "location": "edt"},
+        {"method": "cc", "threshold": 0.8, "score": "count", "location": "centroid"},
+        {"method": "nms", "threshold": 0.5, "nms_radius": (40.0, 40.0, 40.0)},
     ],
 )
-def test_rows_are_what_detect_and_evaluate_say(trials, combination):
+def test_rows_are_what_detect_and_evaluate_say(trials, given):
     """Of the same predictions as probabilities."""
     mask, vectors, truth = volume()
-    given = {k: getattr(combination, k) for k in ("method", "threshold", "score", "location", "nms_radius") if getattr(combination, k)}
-    rows = trials.rows(combination).to_pylist()
+    rows = trials.rows(ExtractOptions(**given)).to_pylist()
     assert rows[0]["min_score"] is None
     for row in rows:
         minimum = row["min_score"] if row["min_score"] is None else row["min_score"] * (1 + 1e-7)  # sums of float32 and of bytes differ
@@ -116,28 +121,17 @@ def test_the_best_is_found(trials):
 
 
 def test_segments_drop_what_begins_and_ends_in_one():
-    mask, vectors, truth = volume()
+    truth = volume()[2]
     segmentation = np.ones(SHAPE, np.uint64)
     segmentation[:6, :, ::2] = 2
     for segments, expected in ((segmentation, 0), (np.arange(segmentation.size, dtype=np.uint64).reshape(SHAPE) + 1, 16)):
-        trials = Trials(
-            mask,
-            vectors / np.float32(0.25),
-            VOXEL,
-            truth,
-            offset=OFFSET,
-            mask_scale=255.0,
-            segmentation=segments,
-            min_scores=(),
-            options={"drop_same_id": "segment"},
-        )
-        assert trials.rows(Combination("cc", 0.8, "sum", "edt"))["true_positives"].to_pylist() == [expected]
+        trials = Trials(predictions(), DOMAIN, truth, segmentation=segments, min_scores=(), options={"drop_same_id": "segment"})
+        assert trials.rows(ExtractOptions(threshold=0.8))["true_positives"].to_pylist() == [expected]
 
 
 def test_a_search_by_segments_needs_them():
-    mask, vectors, truth = volume()
     with pytest.raises(ConfigError, match="needs a segmentation"):
-        Trials(mask, vectors, VOXEL, truth, options={"by": "segment"})
+        Trials(predictions(), DOMAIN, volume()[2], options={"by": "segment"})
 
 
 def test_a_run_finds_what_the_function_finds_and_nothing_twice(container, trials):
@@ -168,19 +162,22 @@ def test_parts_that_are_missing_are_told(container):
         ({"truth": "nowhere.parquet"}, BlockwiseError, "nowhere"),
         ({"by": "segment"}, ConfigError, "need segments"),
         ({"mask": "volumes/none"}, InputError, "volumes/none"),
-        ({"vectors": "volumes/pred_syn_indicator"}, InputError, r"\(3, \*mask\) is wanted"),
+        ({"vectors": "volumes/pred_syn_indicator"}, InputError, "of one volume"),
         ({"thresholds": []}, ConfigError, "thresholds"),
+        ({"segmentation": "{here}/segments.npy"}, InputError, "voxel size of .*segments.npy is not known"),
     ],
 )
 def test_bad_searches_fail_before_anything_is_written(container, options, error, message):
+    np.save(container.parent / "segments.npy", np.zeros(SHAPE, np.uint64))
+    options = {k: v.format(here=container.parent) if isinstance(v, str) else v for k, v in options.items()}
     with pytest.raises(error, match=message):
         GridSearch.from_config(configured(container, **options))
     assert not (container.parent / "search").exists()
 
 
 def test_integers_without_a_scale_are_refused(container):
-    OutputArray.create(container, "bare", shape=SHAPE, dtype="uint8", chunks=SHAPE, axes="zyx")
-    with pytest.raises(InputError, match="without the attribute 'scale'"):
+    OutputArray.create(container, "bare", shape=SHAPE, dtype="uint8", chunks=SHAPE, axes="zyx", voxel_size=VOXEL)
+    with pytest.raises(InputError, match="without the attribute `scale`"):
         GridSearch.from_config(configured(container, mask="bare"))
 
 
