@@ -39,8 +39,9 @@ def is_named(column: pa.ChunkedArray, ignore_ids: Sequence[int] = ()) -> Mask:
     """Where a column holds an identity: neither null nor one of `ignore_ids`."""
     named: Mask = column.is_valid().to_numpy().copy()
     values, _ = values_and_valid(column)
+    limits = np.iinfo(values.dtype)
     for ignored in ignore_ids:
-        if np.can_cast(np.min_scalar_type(ignored), values.dtype) or 0 <= ignored <= np.iinfo(values.dtype).max:
+        if limits.min <= ignored <= limits.max:
             named &= values != ignored
     return named
 
