@@ -103,7 +103,9 @@ def evaluate(
     ------
     InputError : a column is missing.  ConfigError : an option is not one of those above, or a distance is negative.
     """
-    _check(by, ids, side, match_on, (match_distance_nm, merge_within_nm))
+    _check(side, match_on, (match_distance_nm, merge_within_nm))
+    _check_ids(by, ids, merge_within_nm, drop_same_id)
+    ids = None if ids is None else list(dict.fromkeys(map(int, ids)))
     ends = [f"{by}_{end}" for end in ("pre", "post") if by != "none"]
     require(predicted, [*PRE, *POST, *ends, *(() if min_score is None else ["score"])], f"evaluate by {by}, predicted,")
     require(truth, [*PRE, *POST, *ends], f"evaluate by {by}, truth,")
@@ -124,17 +126,25 @@ def evaluate(
     )
 
 
-def _check(by: str, ids: Sequence[int] | None, side: str, match_on: str, distances: Sequence[float | None]) -> None:
+def _check(side: str, match_on: str, distances: Sequence[float | None]) -> None:
     for name, value, known in (("side", side, ("both", "inputs", "outputs")), ("match_on", match_on, ("both", "pre", "post"))):
         if value not in known:
             raise ConfigError(f"evaluate: {name} is {value!r}, known are {', '.join(known)}")
-    if ids is not None and by == "none":
-        raise ConfigError(f"evaluate: {len(ids)} ids are given, but by is 'none': say whose ids they are, e.g. by='skeleton'")
-    if distances[1] is not None and by == "none":
-        raise ConfigError("evaluate: merge_within_nm merges predictions between the same two ids, but by is 'none': say whose ids")
     for name, distance in zip(("match_distance_nm", "merge_within_nm"), distances, strict=True):
         if distance is not None and not 0 <= distance < np.inf:
             raise ConfigError(f"evaluate: {name} is {distance}, wanted is a distance >= 0 in nm")
+
+
+def _check_ids(by: str, ids: Sequence[int] | None, merge_within_nm: float | None, drop_same_id: bool | str) -> None:
+    """Refuse what asks for ids where there are none."""
+    if by != "none":
+        return
+    if ids is not None:
+        raise ConfigError(f"evaluate: {len(ids)} ids are given, but by is 'none': say whose ids they are, e.g. by='skeleton'")
+    if merge_within_nm is not None:
+        raise ConfigError("evaluate: merge_within_nm merges predictions between the same two ids, but by is 'none': say whose ids")
+    if drop_same_id is True:
+        raise ConfigError("evaluate: drop_same_id, but by is 'none': say whose ids, e.g. drop_same_id='segment'")
 
 
 def _kept(predicted: "pa.Table", min_score: float | None, same: str | None, segments: Sequence[int]) -> Bools:
@@ -220,7 +230,8 @@ def _codes(tables: Sequence["pa.Table"], by: str, ids: Sequence[int] | None) -> 
     ends = [values_and_valid(t[f"{by}_{end}"]) for end in ("pre", "post") for t in tables]
     values = np.concatenate([v.astype(np.int64) for v, _ in ends])
     known = np.concatenate([valid for _, valid in ends])
-    codes = np.unique(np.concatenate([values, np.asarray([] if ids is None else ids, np.int64)]), return_inverse=True)[1]
+    asked = np.array([i % 2**64 for i in ids or ()], np.uint64).astype(np.int64)
+    codes = np.unique(np.concatenate([values, asked]), return_inverse=True)[1]
     codes, wanted = np.split(codes, [len(values)])
     return np.where(known, codes, NO_GROUP).reshape(2, -1).T, wanted
 
@@ -250,4 +261,4 @@ def _per_id(ids: Sequence[int], wanted: Integers, counts: Sequence[_Partners]) -
 
     names = ("true_positives", "false_positives", "false_negatives")
     totals = [np.bincount(c.codes[c.counted], minlength=wanted.max(initial=0) + 1)[wanted] for c in counts]
-    return pa.table({"id": pa.array(ids, pa.int64()), **dict(zip(names, totals, strict=True))})
+    return pa.table({"id": pa.array(ids), **dict(zip(names, totals, strict=True))})

@@ -39,7 +39,7 @@ class SearchOptions(TaskOptions):
     truth : table of true partners, .parquet or .csv.  mask, vectors : names of the predictions in the container.
     segmentation : segments of both ends, of the predictions' extent or larger.
     min_scores : scores to try (strict), or how many, parting what is found in equal shares.
-    by, match_on, match_distance_nm, merge_within_nm, drop_same_id, drop_segments : of `evaluate`.
+    by, match_on, match_distance_nm, merge_within_nm, drop_segments : of `evaluate`.  drop_same_id : within one segment.
     """
 
     truth: Place
@@ -58,7 +58,7 @@ class SearchOptions(TaskOptions):
     match_on: Literal["both", "pre", "post"] = "both"
     match_distance_nm: float = Field(400.0, ge=0)
     merge_within_nm: float | None = Field(None, ge=0)
-    drop_same_id: bool | Literal["segment"] = False
+    drop_same_id: bool = False
     drop_segments: tuple[int, ...] = (0,)
 
     @property
@@ -69,8 +69,8 @@ class SearchOptions(TaskOptions):
     @property
     def evaluation(self) -> dict[str, Any]:
         """Options of `evaluate`."""
-        names = ("by", "match_on", "match_distance_nm", "merge_within_nm", "drop_same_id", "drop_segments")
-        return {n: getattr(self, n) for n in names}
+        names = ("by", "match_on", "match_distance_nm", "merge_within_nm", "drop_segments")
+        return {n: getattr(self, n) for n in names} | {"drop_same_id": "segment" if self.drop_same_id else False}
 
 
 @dataclass

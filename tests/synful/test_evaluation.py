@@ -123,6 +123,11 @@ def test_large_segment_ids_keep_apart():
     swapped = truth.set_column(truth.schema.get_field_index("segment_pre"), "segment_pre", ids.take([1, 0, 2]))
     assert counts(evaluate(truth, truth, by="segment")) == (3, 0, 0)
     assert counts(evaluate(swapped, truth, by="segment")) == (1, 2, 2)
+    assert counts(evaluate(truth, truth, by="segment", ids=[2**63 + 2, 2**64 - 1])) == (2, 0, 0)
+
+
+def test_an_id_given_twice_counts_once():
+    assert counts(evaluate(TRUTH, TRUTH, by="skeleton", ids=np.array([3, 3, 1]))) == (3, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +140,7 @@ def test_large_segment_ids_keep_apart():
         ({"by": "skeleton", "merge_within_nm": float("nan")}, ConfigError, "merge_within_nm is nan"),
         ({"by": "none", "ids": [1]}, ConfigError, "say whose ids"),
         ({"by": "none", "merge_within_nm": 5}, ConfigError, "say whose ids"),
+        ({"by": "none", "drop_same_id": True}, ConfigError, "say whose ids"),
         ({"by": "skeleton", "drop_same_id": "segment"}, InputError, "segment_pre, segment_post"),
         ({"by": "score"}, InputError, "score_pre"),
     ],
