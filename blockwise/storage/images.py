@@ -77,25 +77,27 @@ def open_stack(path: str, files: Sequence[Path]) -> ArraySource:
     if not files:
         raise MissingError(f"{path} names no image ({', '.join(SUFFIXES)})")
     if len(files) == 1:
-        return open_image(path, files[0])
+        return open_tiff(path, files[0]) if _is_tiff(files[0]) else open_image(path, files[0])
     with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
         pages = list(pool.map(_page, files))
     check_alike(path, pages)
-    section = _tiff_section(files[0]) if files[0].suffix.lower() in TIFF_SUFFIXES else _plane(pages[0])
+    section = _tiff_section(files[0]) if _is_tiff(files[0]) else _plane(pages[0])
     placement = Placement(("z", *section.axes), (1.0, *section.voxel_size), (0.0, *section.offset), ("", *section.units))
     return page_source(path, pages, (len(pages),), placement)
 
 
 def open_image(path: str, file: Path) -> ArraySource:
-    """One image file, (y, x) or (y, x, c); a TIFF with the axes it names."""
-    if file.suffix.lower() in TIFF_SUFFIXES:
-        return open_tiff(path, file)
+    """A PNG or JPEG, (y, x) or (y, x, c); raises as `image_page`."""
     page = image_page(file)
     return page_source(path, [page], (), _plane(page))
 
 
 def _page(file: Path) -> Page:
-    return tiff_page(file) if file.suffix.lower() in TIFF_SUFFIXES else image_page(file)
+    return tiff_page(file) if _is_tiff(file) else image_page(file)
+
+
+def _is_tiff(file: Path) -> bool:
+    return file.suffix.lower() in TIFF_SUFFIXES
 
 
 def _tiff_section(file: Path) -> Placement:

@@ -27,6 +27,9 @@ SAMPLE_SHAPE = (1, 256, 256)
 SAMPLE_BYTES: int = 2**30
 """Most bytes that a sample reads from a source, whole chunks or pages counted."""
 
+SPREAD: float = 1.2207440846057596
+"""Root of x^4 = x + 1: multiples of its negative powers, modulo 1, fill a cube evenly (Roberts 2018)."""
+
 WARN_OFF, REFUSE_OFF = 0.10, 0.30
 """Relative deviation of a voxel side from training that is warned of, and refused."""
 
@@ -152,11 +155,10 @@ class RawHistogram:
 
 def sample_regions(shape: Sequence[int], itemsize: int, chunks: Sequence[int] | None = None) -> list[Region]:
     """Up to `SAMPLES` small regions, evenly spread and the same every time, that touch at most `SAMPLE_BYTES` (but at least 4 regions)."""
-    from scipy.stats import qmc
-
     box = tuple(min(n, b) for n, b in zip(shape, SAMPLE_SHAPE, strict=True))
     touched = itemsize * prod(min(n, (b // c + 2) * c) if c > 1 else b for n, b, c in zip(shape, box, chunks or (1, 1, 1), strict=True))
-    spread = qmc.Halton(len(shape), scramble=False).random(SAMPLES)[: max(4, SAMPLE_BYTES // touched)]
+    count = min(SAMPLES, max(4, SAMPLE_BYTES // touched))
+    spread = np.arange(1, count + 1)[:, None] * SPREAD ** -np.arange(1, len(shape) + 1) % 1
     begins = np.unique(np.floor(spread * (np.subtract(shape, box) + 1)).astype(int), axis=0)
     return [Region(tuple(b), tuple(np.add(b, box).tolist())) for b in begins.tolist()]
 

@@ -1,5 +1,4 @@
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ from blockwise.errors import InputError, MissingError, StorageError
 from blockwise.geometry import Region
 from blockwise.storage import identity, open_source
 from blockwise.storage.images import natural_key
-from blockwise.storage.pages import DecodedPages, Page
 from tests.shared import shared
 from tests.storage.formats import write_sections, write_tiff_sections
 
@@ -78,6 +76,11 @@ def test_kinds_of_png(tmp_path, picture, expected):
     assert np.array_equal(whole(source), expected)
 
 
+def test_the_content_says_what_an_image_is(tmp_path):
+    Image.fromarray(np.eye(3, dtype=np.uint8)).save(tmp_path / "a.tif", format="PNG")
+    assert np.array_equal(whole(open_source(tmp_path / "a.tif")), np.eye(3))
+
+
 def png_of_16_bit_colour(path):
     import struct
     import zlib
@@ -138,25 +141,6 @@ def test_only_the_pages_of_the_region_are_opened(tmp_path, volume):
         source.read(Region((4, 0, 0), (5, 7, 8)))
 
 
-def test_a_page_is_decoded_once_for_all_threads(tmp_path):
-    decoded = []
-
-    def page(number):
-        def decode():
-            decoded.append(number)
-            return np.full((2, 2), number)
-
-        return Page(tmp_path, (2, 2), np.dtype(int), decode)
-
-    pages = DecodedPages([page(n) for n in range(4)], most=2)
-    with ThreadPoolExecutor(8) as pool:
-        assert [int(p[0, 0]) for p in pool.map(pages, [0, 1] * 40)] == [0, 1] * 40
-    assert sorted(decoded) == [0, 1]
-    for number in (2, 1, 3, 1, 2):
-        pages(number)
-    assert decoded[2:] == [2, 3, 2]
-
-
 def test_identity_of_a_stack_covers_names_and_order(tmp_path, volume):
     write_sections(tmp_path / "raw", volume)
     before = identity(tmp_path / "raw")
@@ -166,7 +150,7 @@ def test_identity_of_a_stack_covers_names_and_order(tmp_path, volume):
     assert identity(tmp_path / "raw") != before
 
 
-@pytest.mark.skipif(not hasattr(os, "listdir") or not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files in /proc")
 def test_reading_leaves_no_file_open(tmp_path, volume):
     write_tiff_sections(tmp_path / "raw", volume)
     source = open_source(tmp_path / "raw")

@@ -123,6 +123,16 @@ def test_a_cremi_file(tmp_path, grey):
     reader.close()
 
 
+def test_the_finest_level_of_a_cremi_file(tmp_path, grey):
+    with h5py.File(tmp_path / "a.hdf", "w") as f:
+        for level in range(2):
+            f.create_dataset(f"volumes/raw/s{level}", data=grey[:: level + 1]).attrs["resolution"] = NM
+    for variable in (None, "volumes/raw"):
+        reader = open_raw(tmp_path / "a.hdf", variable)
+        assert (reader.raw.variable, reader.shape) == ("volumes/raw/s0", grey.shape)
+        reader.close()
+
+
 def test_a_stack_of_images_needs_a_voxel_size(tmp_path, grey):
     for z, section in enumerate(grey):
         Image.fromarray(section).save(tmp_path / f"{z}.png")
