@@ -261,4 +261,5 @@ def _per_id(ids: Sequence[int], wanted: Integers, counts: Sequence[_Partners]) -
 
     names = ("true_positives", "false_positives", "false_negatives")
     totals = [np.bincount(c.codes[c.counted], minlength=wanted.max(initial=0) + 1)[wanted] for c in counts]
-    return pa.table({"id": pa.array(ids), **dict(zip(names, totals, strict=True))})
+    kind = pa.uint64() if max(ids, default=0) >= 2**63 else pa.int64()
+    return pa.table({"id": pa.array(ids, kind), **dict(zip(names, totals, strict=True))})
