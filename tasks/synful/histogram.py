@@ -116,7 +116,7 @@ def percentiles(counts: Counts, bins: Bins, percents: Sequence[float]) -> npt.ND
     after = np.cumsum(counts)[filled]
     ranks = np.stack([after - counts[filled], after], axis=1)
     values = bins.low + bins.width * np.stack([filled, filled + 1], axis=1)
-    return np.interp(np.asarray(percents) / 100 * total, ranks.ravel(), values.ravel())
+    return np.asarray(np.interp(np.asarray(percents) / 100 * total, ranks.ravel(), values.ravel()))
 
 
 class Readable(Protocol):

@@ -95,7 +95,7 @@ class Raw:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Raw":
         """What `to_json` gave."""
-        fields = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
         return cls(**fields | {"normalisation": Normalisation.from_json(value["normalisation"])})
 
 
