@@ -6,6 +6,7 @@ A job is sent to the workers, so it holds paths and numbers only; `open_raw`, `p
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from typing import Any
 
 from blockwise.config import RunConfig
@@ -173,6 +174,21 @@ class Job:
         network = self.options.network.model_dump(mode="json", exclude={"vectors", "parameters"})
         volume = self.options.volume.model_dump(mode="json", exclude={"mask"})
         return {"grid": self.options.grid, **network, **volume}
+
+    def memory(self) -> dict[str, int]:
+        """Projected bytes of a worker, by term."""
+        from tasks.synful.memory import peak_bytes
+
+        if self.tiling is None:
+            return {"predictions read, 4 in the pipeline": 4 * 7 * prod(n + 2 * h for n, h in zip(self.core, self.halo, strict=True))}
+        spec, output = self.tiling.spec(), prod(self.tiling.output)
+        inputs = [n + sum(c) for n, c in zip(spec.shape, spec.context, strict=True)]
+        cuts = [(n, [i - sum(c) for i, c in zip(inputs, self.tiling.crop(n), strict=True)]) for n in (f.shape for f in self.networks)]
+        return {
+            "inputs, 5 in the pipeline": 5 * 4 * prod(inputs),
+            "network": max(peak_bytes(shape, cut) for shape, cut in cuts),
+            "predictions": 4 * 4 * output,
+        }
 
     def about(self) -> dict[str, Any]:
         """What the metadata of results say of how they were made."""

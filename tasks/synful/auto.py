@@ -1,0 +1,44 @@
+"""The largest block that fits: on a GPU into its memory, without one into `[blocks] memory`."""
+
+from collections.abc import Sequence
+
+from blockwise.config import RunConfig
+from tasks.synful.memory import largest_input, peak_bytes
+from tasks.synful.sizes import NetworkShape, Triple
+
+GPU_SHARE = 0.8
+"""Of a GPU's memory; the rest is the context's, the library's workspace and fragments."""
+
+
+def device_memory(config: RunConfig) -> tuple[int, str]:
+    """Bytes that a block may take, and the device they are on."""
+    from dask.utils import parse_bytes
+
+    from blockwise.cluster.settings import device_of
+
+    device = device_of(config.cluster)
+    if device == "cpu":
+        return int(parse_bytes(config.blocks.memory)), device
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).total_memory * GPU_SHARE), device
+
+
+def largest_core(shapes: Sequence[NetworkShape], halo: Triple, config: RunConfig, domain: Sequence[int], item_bytes: int = 4) -> Triple:
+    """The core of an aligned tiling that predicts fastest within the memory, a halo inside each tile's output taken off.
+
+    Of two networks, the one that needs more memory decides; sides are multiples of all poolings.
+
+    Raises
+    ------
+    InputError : not even the smallest block fits.
+    """
+    from tasks.synful.tiling import common_product
+
+    memory, device = device_memory(config)
+    whole = [n + 2 * h for n, h in zip(domain, halo, strict=True)]
+    heaviest = max(shapes, key=lambda s: peak_bytes(s, s.aligned_input(s.product)[0], device=device))
+    output = largest_input(memory, heaviest, domain=whole, item_bytes=item_bytes, device=device)
+    step = common_product(shapes)
+    z, y, x = (max(s, (n - 2 * h) // s * s) for n, h, s in zip(output, halo, step, strict=True))
+    return z, y, x
