@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from blockwise.errors import ConfigError
-from tasks.synful.columns import check_identities
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from tasks.synful.columns import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def edge_accuracy(
     predicted: "pa.Table",
     truth: "pa.Table",
     *,
-    by: str = "skeleton",
+    by: "Identity" = "skeleton",
     ids: Sequence[int] | None = None,
     min_synapses: int = 5,
 ) -> EdgeAccuracy:
@@ -46,8 +47,8 @@ def edge_accuracy(
 
     Parameters
     ----------
-    predicted, truth : tables of partners with `<by>_pre` and `<by>_post`, already filtered as wanted; rows with a null or negative id
-        belong to no pair.
+    predicted, truth : tables of partners with `<by>_pre` and `<by>_post`, already filtered as wanted; rows that `edge_list` leaves out
+        (an id null, 0 or -2) belong to no pair.
     ids : compare only pairs of which both are among these.
     min_synapses : two neurons are connected from this number on, in one direction.
 
@@ -64,25 +65,25 @@ def edge_accuracy(
     return EdgeAccuracy(*(int(np.count_nonzero(t)) for t in tells))
 
 
-def pair_counts(predicted: "pa.Table", truth: "pa.Table", *, by: str = "skeleton", ids: Sequence[int] | None = None) -> "pa.Table":
-    """Synapses of every ordered pair that has any: columns `<by>_pre`, `<by>_post`, predicted, truth, ordered by the ids."""
-    keys = [f"{by}_pre", f"{by}_post"]
-    tables = [_counted(table, by, ids).rename_columns([*keys, name]) for table, name in ((predicted, "predicted"), (truth, "truth"))]
-    joined = tables[0].join(tables[1], keys, join_type="full outer", use_threads=False)
-    filled = joined.set_column(2, "predicted", joined["predicted"].fill_null(0)).set_column(3, "truth", joined["truth"].fill_null(0))
-    return filled.sort_by([(key, "ascending") for key in keys])
+def pair_counts(predicted: "pa.Table", truth: "pa.Table", *, by: "Identity" = "skeleton", ids: Sequence[int] | None = None) -> "pa.Table":
+    """Synapses of every ordered pair that has any: columns pre, post (uint64), predicted, truth (int64), ordered by pre and post."""
+    tables = [_edges(table, by, ids).rename_columns(["pre", "post", name]) for table, name in ((predicted, "predicted"), (truth, "truth"))]
+    joined = tables[0].join(tables[1], ["pre", "post"], join_type="full outer", use_threads=False)
+    for at, name in ((2, "predicted"), (3, "truth")):
+        joined = joined.set_column(at, name, joined[name].fill_null(0))
+    return joined.sort_by([("pre", "ascending"), ("post", "ascending")])
 
 
-def _counted(partners: "pa.Table", by: str, ids: Sequence[int] | None) -> "pa.Table":
-    """Rows per ordered pair of ids."""
+def _edges(partners: "pa.Table", by: "Identity", ids: Sequence[int] | None) -> "pa.Table":
+    """The edge list without scores, which true partners may lack, in one type of ids."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    keys = list(check_identities(partners, by, "edge_accuracy"))
-    pairs = partners.select(keys).drop_null()
-    for key in keys:
-        pairs = pairs.filter(pc.greater_equal(pairs[key], pa.scalar(0, pairs[key].type)))
-    pairs = pairs.cast(pa.schema([(key, pa.uint64()) for key in keys]))
-    for key in keys if ids is not None else ():
-        pairs = pairs.filter(pc.is_in(pairs[key], pa.array(ids, pa.uint64())))
-    return pairs.group_by(keys, use_threads=False).aggregate([([], "count_all")])
+    from tasks.synful.edges import edge_list
+
+    scored = partners if "score" in partners.schema.names else partners.append_column("score", pa.nulls(partners.num_rows, pa.float64()))
+    kinds = {"pre": pa.uint64(), "post": pa.uint64(), "count": pa.int64()}
+    edges = edge_list(scored, by=by).select(list(kinds)).cast(pa.schema(kinds.items()))
+    for end in ("pre", "post") if ids is not None else ():
+        edges = edges.filter(pc.is_in(edges[end], pa.array(ids, pa.uint64())))
+    return edges

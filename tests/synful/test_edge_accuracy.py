@@ -17,17 +17,17 @@ def edges(pairs, kind=None):
 
 def counted(pairs, least, ids=None):
     """By the definition: every pair with a synapse in either table."""
-    found, real = (Counter(p for p in t if None not in p and min(p) >= 0 and (ids is None or set(p) <= set(ids))) for t in pairs)
+    found, real = (Counter(p for p in t if None not in p and min(p) > 0 and (ids is None or set(p) <= set(ids))) for t in pairs)
     told = [(found[p] >= least, real[p] >= least) for p in found.keys() | real.keys() if max(found[p], real[p]) >= least or real[p]]
     return EdgeAccuracy(*(told.count(t) for t in ((True, True), (False, False), (True, False), (False, True))))
 
 
 @pytest.mark.parametrize("least", [1, 2, 5])
-@pytest.mark.parametrize("ids", [None, [0, 1, 2]])
+@pytest.mark.parametrize("ids", [None, [1, 2, 3]])
 @pytest.mark.parametrize("seed", range(3))
 def test_random_edges(least, ids, seed):
     random = np.random.default_rng(seed)
-    pairs = [[tuple(None if i == -1 else i for i in p) for p in random.integers(-2, 5, (n, 2)).tolist()] for n in (90, 80)]
+    pairs = [[tuple(None if i == -1 else i for i in p) for p in random.integers(-2, 6, (n, 2)).tolist()] for n in (90, 80)]
     assert edge_accuracy(edges(pairs[0]), edges(pairs[1]), ids=ids, min_synapses=least) == counted(pairs, least, ids)
 
 
