@@ -61,6 +61,12 @@ def check_identities(partners: pa.Table, by: Identity, what: str, more: Sequence
     return names
 
 
+def scores_of(partners: pa.Table) -> npt.NDArray[np.float64]:
+    """Scores, (n,); those that are null or no number come below all others."""
+    scores = partners["score"].cast(pa.float64()).fill_null(-np.inf).to_numpy()
+    return np.where(np.isnan(scores), -np.inf, scores)
+
+
 def pair_codes(partners: pa.Table, by: Identity, ignore_ids: Sequence[int] = ()) -> Ints:
     """One number per ordered pair (pre identity, post identity), -1 where either is null or ignored; (n,) int64.
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from blockwise.errors import ConfigError
-from tasks.synful.columns import Identity, Ints, Mask, check_identities, pair_codes, with_columns
+from tasks.synful.columns import Identity, Ints, Mask, check_identities, pair_codes, scores_of, with_columns
 from tasks.synful.partners import AXES, POST, PRE, points
 
 Site = Literal["pre", "post"]
@@ -123,9 +123,8 @@ def _kept(partners: pa.Table, labels: Ints, *, by_score: bool) -> Mask:
     kept = np.ones(len(labels), np.bool_)
     rows = np.flatnonzero(np.bincount(labels, minlength=len(labels))[labels] > 1)
     few = partners.select(["id", "score", *PRE, *POST]).take(pa.array(rows))
-    score = few["score"].cast(pa.float64()).fill_null(-np.inf).to_numpy()
     ranks = [*points(few, "post").T, *points(few, "pre").T, few["id"].to_numpy()]
-    order = np.lexsort((*ranks, *([-np.nan_to_num(score, nan=-np.inf)] if by_score else []), labels[rows]))
+    order = np.lexsort((*ranks, *([-scores_of(few)] if by_score else []), labels[rows]))
     first = np.diff(labels[rows][order], prepend=-1) != 0
     kept[rows] = False
     kept[rows[order[first]]] = True

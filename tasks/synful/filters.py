@@ -5,19 +5,26 @@ whole table or to any part of one that holds whole pairs of bodies: the parts' r
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import Field
 
 from blockwise.task import TaskOptions
-from tasks.synful.columns import Identity, Ints, check_identities, is_named, pair_codes, values_and_valid
+from tasks.synful.columns import Identity, Mask, check_identities, is_named, pair_codes, scores_of, values_and_valid
 from tasks.synful.duplicates import duplicate_mask
-from tasks.synful.partners import POST, PRE, points, require
+from tasks.synful.partners import COLUMNS, POST, PRE, require
 
-Step = Callable[[pa.Table], pa.Table]
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One filter: the columns it looks at, and which of their rows it keeps, (n,) bool."""
+
+    name: str
+    columns: tuple[str, ...]
+    keep: Callable[[pa.Table], Mask]
 
 
 class FilterOptions(TaskOptions):
@@ -39,28 +46,33 @@ class FilterOptions(TaskOptions):
     merge_by: Annotated[Identity, Field(description="What makes a pair for merge_within_nm.")] = "body"
     merge_site: Annotated[Literal["pre", "post"], Field(description="The end whose distance counts for merge_within_nm.")] = "pre"
 
-    def steps(self) -> list[tuple[str, Step]]:
-        """The steps that are on, by name, in order."""
-        chain: list[tuple[str, Step, bool]] = [
-            ("require_segments", lambda t: with_segments(t, self.ignore_ids), self.require_segments),
-            ("min_score", lambda t: above_score(t, self.min_score or 0.0), self.min_score is not None),
-            (
-                "drop_autapses",
-                lambda t: without_autapses(t, self.drop_autapses or "segment", self.ignore_ids),
-                self.drop_autapses is not None,
-            ),
-            ("distance", self._within, self.min_distance_nm is not None or self.max_distance_nm is not None),
-            ("one_per_segment_pair", lambda t: best_of_pairs(t, "segment", self.ignore_ids), self.one_per_segment_pair),
-            ("merge_within_nm", self._merged, self.merge_within_nm is not None),
+    def steps(self) -> list[Step]:
+        """The steps that are on, in order."""
+        chain = [
+            self.require_segments and Step("require_segments", _ends("segment"), lambda t: are_named(t, "segment", self.ignore_ids)),
+            self.min_score is not None and Step("min_score", ("score",), lambda t: above_score(t, self.min_score or 0.0)),
+            self.drop_autapses and self._autapses(self.drop_autapses),
+            self._bounds() and Step("distance", (*PRE, *POST), lambda t: within_distance(t, *(self._bounds() or (0.0, 0.0)))),
+            self.one_per_segment_pair
+            and Step("one_per_segment_pair", ("id", "score", *_ends("segment")), lambda t: best_of_pairs(t, "segment", self.ignore_ids)),
+            self.merge_within_nm is not None and Step("merge_within_nm", (*COLUMNS, *_ends(self.merge_by)), self._unmerged),
         ]
-        return [(name, step) for name, step, on in chain if on]
+        return [step for step in chain if isinstance(step, Step)]
 
-    def _within(self, partners: pa.Table) -> pa.Table:
-        return within_distance(partners, self.min_distance_nm or 0.0, np.inf if self.max_distance_nm is None else self.max_distance_nm)
+    def _autapses(self, by: Identity) -> Step:
+        return Step("drop_autapses", _ends(by), lambda t: ~are_autapses(t, by, self.ignore_ids))
 
-    def _merged(self, partners: pa.Table) -> pa.Table:
-        keep = duplicate_mask(partners, self.merge_within_nm or 0.0, by=self.merge_by, ignore_ids=self.ignore_ids, site=self.merge_site)
-        return partners.filter(pa.array(keep))
+    def _bounds(self) -> tuple[float, float] | None:
+        if self.min_distance_nm is None and self.max_distance_nm is None:
+            return None
+        return self.min_distance_nm or 0.0, np.inf if self.max_distance_nm is None else self.max_distance_nm
+
+    def _unmerged(self, partners: pa.Table) -> Mask:
+        return duplicate_mask(partners, self.merge_within_nm or 0.0, by=self.merge_by, ignore_ids=self.ignore_ids, site=self.merge_site)
+
+
+def _ends(by: Identity) -> tuple[str, str]:
+    return f"{by}_pre", f"{by}_post"
 
 
 def filter_partners(partners: pa.Table, options: FilterOptions) -> tuple[pa.Table, pa.Table]:
@@ -75,13 +87,15 @@ def filter_partners(partners: pa.Table, options: FilterOptions) -> tuple[pa.Tabl
     InputError : a column that a step needs is missing; before any step is applied.
     """
     steps = options.steps()
-    for _, step in steps:
-        step(partners.slice(0, 0))
-    counts = []
-    for name, step in steps:
-        before, partners = partners.num_rows, step(partners)
-        counts.append((name, before, partners.num_rows))
-    return partners, _counts(counts)
+    for step in steps:
+        require(partners, step.columns, f"the filter {step.name}")
+    rows, counts = np.arange(partners.num_rows), []
+    for step in steps:
+        view = partners.select(step.columns)
+        kept = rows[step.keep(view if len(rows) == partners.num_rows else view.take(pa.array(rows)))]
+        counts.append((step.name, len(rows), len(kept)))
+        rows = kept
+    return partners if len(rows) == partners.num_rows else partners.take(pa.array(rows)), _counts(counts)
 
 
 def add_counts(parts: Iterable[pa.Table]) -> pa.Table:
@@ -97,47 +111,36 @@ def _counts(rows: Sequence[tuple[str, int, int]]) -> pa.Table:
     return pa.table([pa.array([row[i] for row in rows], schema.types[i]) for i in range(3)], schema=schema)
 
 
-def with_segments(partners: pa.Table, ignore_ids: Sequence[int] = (0,)) -> pa.Table:
-    """Rows whose two sites lie in a segment."""
-    names = check_identities(partners, "segment", "require_segments")
-    return partners.filter(pa.array(is_named(partners[names[0]], ignore_ids) & is_named(partners[names[1]], ignore_ids)))
+def are_named(partners: pa.Table, by: Identity, ignore_ids: Sequence[int] = (0,)) -> Mask:
+    """Rows whose two ends have an identity."""
+    pre, post = check_identities(partners, by, f"a filter by {by}")
+    return is_named(partners[pre], ignore_ids) & is_named(partners[post], ignore_ids)
 
 
-def above_score(partners: pa.Table, score: float) -> pa.Table:
+def above_score(partners: pa.Table, score: float) -> Mask:
     """Rows of a score above, never at, a bound."""
-    require(partners, ("score",), "min_score")
-    return partners.filter(pc.greater(partners["score"], score))
+    return scores_of(partners) > score
 
 
-def without_autapses(partners: pa.Table, by: Identity, ignore_ids: Sequence[int] = (0,)) -> pa.Table:
-    """Rows whose ends are not one identity; where either is null or ignored that is not known, and the row stays."""
-    names = check_identities(partners, by, "drop_autapses")
-    (pre, pre_valid), (post, post_valid) = (values_and_valid(partners[n]) for n in names)
-    same = (pre == post) & pre_valid & post_valid & is_named(partners[names[0]], ignore_ids)
-    return partners.filter(pa.array(~same))
+def are_autapses(partners: pa.Table, by: Identity, ignore_ids: Sequence[int] = (0,)) -> Mask:
+    """Rows whose two ends are one identity, neither null nor ignored."""
+    pre, post = (values_and_valid(partners[name])[0] for name in _ends(by))
+    return are_named(partners, by, ignore_ids) & (pre == post)
 
 
-def within_distance(partners: pa.Table, least_nm: float, most_nm: float) -> pa.Table:
+def within_distance(partners: pa.Table, least_nm: float, most_nm: float) -> Mask:
     """Rows whose sites are apart by a distance between the bounds, both included."""
-    require(partners, (*PRE, *POST), "a filter by distance")
-    squares = ((points(partners, "pre") - points(partners, "post")) ** 2).sum(axis=1)
-    return partners.filter(pa.array((squares >= least_nm**2) & (squares <= most_nm**2)))
+    squares = np.zeros(partners.num_rows)
+    for pre, post in zip(PRE, POST, strict=True):
+        squares += (partners[pre].to_numpy() - partners[post].to_numpy()).astype(np.float64) ** 2
+    return (squares >= least_nm**2) & (squares <= most_nm**2)
 
 
-def best_of_pairs(partners: pa.Table, by: Identity, ignore_ids: Sequence[int] = (0,)) -> pa.Table:
+def best_of_pairs(partners: pa.Table, by: Identity, ignore_ids: Sequence[int] = (0,)) -> Mask:
     """One row per ordered pair: of the highest score, then the smallest id. Rows without a pair stay."""
-    check_identities(partners, by, "one_per_segment_pair", ("id", "score"))
     codes = pair_codes(partners, by, ignore_ids)
-    order = np.lexsort((partners["id"].to_numpy(), -_scores(partners), codes))
+    order = np.lexsort((partners["id"].to_numpy(), -scores_of(partners), codes))
     kept = codes < 0
-    kept[order[_first(codes[order])]] = True
-    return partners.filter(pa.array(kept))
-
-
-def _scores(partners: pa.Table) -> np.ndarray:
-    return np.nan_to_num(partners["score"].cast(pa.float64()).fill_null(-np.inf).to_numpy(), nan=-np.inf)
-
-
-def _first(codes: Ints) -> np.ndarray:
-    """Where sorted codes begin anew."""
-    return np.diff(codes, prepend=codes[:1] - 1) != 0
+    codes = codes[order]
+    kept[order[np.r_[True, codes[1:] != codes[:-1]][: len(codes)]]] = True
+    return kept

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from blockwise.errors import InputError
-from tasks.synful.filters import FilterOptions, add_counts, best_of_pairs, filter_partners, without_autapses
+from tasks.synful.filters import FilterOptions, add_counts, are_autapses, best_of_pairs, filter_partners
 from tests.synful.mapped import mapped
 
 OFF = {"require_segments": False, "drop_autapses": None}
@@ -65,12 +65,13 @@ def test_single_steps(options, dropped):
 
 def test_an_autapse_on_an_identity_that_is_none_is_none():
     zero = mapped(np.zeros((2, 3)), np.zeros((2, 3)), [1.0, 1.0], segment_pre=[0, 4], segment_post=[0, 4])
-    assert without_autapses(zero, "segment")["id"].to_pylist() == [0]
+    assert are_autapses(zero, "segment").tolist() == [False, True]
 
 
 def test_ties_go_to_the_smallest_id():
     tied = mapped(np.zeros((3, 3)), np.zeros((3, 3)), [1.0, 2.0, 2.0], ids=[1, 9, 4], segment_pre=1, segment_post=2)
-    assert best_of_pairs(tied, "segment")["id"].to_pylist() == [4]
+    assert best_of_pairs(tied, "segment").tolist() == [False, False, True]
+    assert best_of_pairs(tied.slice(0, 0), "segment").tolist() == []
 
 
 @settings(max_examples=25, deadline=None)
