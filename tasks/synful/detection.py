@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def detect(
-    mask: npt.NDArray[Any],
-    vectors: npt.NDArray[Any],
+    mask: npt.ArrayLike,
+    vectors: npt.ArrayLike,
     voxel_size: Sequence[float],
     *,
     method: str = "cc",
@@ -66,6 +66,7 @@ def detect(
 
     Source: Buhmann et al. 2021, Nature Methods 18, 771, and the code published with it.
     """
+    mask, vectors = np.asarray(mask), np.asarray(vectors)
     require_choices(method, score, location, nms_radius)
     require_volume(mask, "mask")
     _require_vectors(mask, vectors)

@@ -31,3 +31,20 @@ def ellipsoid(radius_voxels):
     """Footprint of spec 6.2."""
     axes = np.meshgrid(*[np.arange(-r, r + 1) for r in radius_voxels], indexing="ij")
     return sum((a / r) ** 2 for a, r in zip(axes, radius_voxels, strict=True)) <= 1
+
+
+def painted(components):
+    """Labels 1..n of a dense volume."""
+    labels = np.zeros(components.shape, np.int32)
+    of_run = np.repeat(np.arange(components.number), np.diff(components.offsets))
+    for label, row, begin, end in zip(of_run, components.row, components.begin, components.end, strict=True):
+        labels[row // components.shape[1], row % components.shape[1], begin:end] = label + 1
+    return labels
+
+
+def smooth(seed, shape=(8, 24, 22), steps=40):
+    """A probability of blobs with plateaus, and vectors in nm."""
+    random = np.random.default_rng(seed)
+    mask = ndimage.gaussian_filter(random.random(shape, np.float32), (0.6, 1.5, 1.5))
+    mask = np.round((mask - mask.min()) / np.ptp(mask) * steps) / np.float32(steps)
+    return mask, random.normal(0, 60, (3, *shape)).astype(np.float32)

@@ -10,19 +10,12 @@ from scipy import ndimage
 from blockwise.errors import ConfigError, InputError
 from tasks.synful.blobs import find_blobs, partners_of, whole_nm
 from tasks.synful.partners import cantor_ids, points
+from tests.synful.direct import smooth
 
 SIZES = [(40, 4, 4), (8, 8, 8), (45, 8.6, 8.6), (50, 4.6, 4.6)]
 METHODS = [{"method": "cc", "location": kind} for kind in ("edt", "edt_padded", "centroid", "peak")] + [
     {"method": "nms", "nms_radius": (50, 20, 20)}
 ]
-
-
-def smooth(seed, shape=(8, 24, 22), steps=40):
-    """A probability of blobs with plateaus, and vectors in nm."""
-    random = np.random.default_rng(seed)
-    mask = ndimage.gaussian_filter(random.random(shape, np.float32), (0.6, 1.5, 1.5))
-    mask = np.round((mask - mask.min()) / np.ptp(mask) * steps) / np.float32(steps)
-    return mask, random.normal(0, 60, (3, *shape)).astype(np.float32)
 
 
 @pytest.mark.parametrize("score", ["sum", "mean", "max", "count"])

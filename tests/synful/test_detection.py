@@ -8,7 +8,7 @@ from tasks.synful import detect
 from tasks.synful.blobs import find_blobs, partners_of
 from tasks.synful.detection import remove_close
 from tasks.synful.partners import points, schema
-from tests.synful.test_blobs import smooth
+from tests.synful.direct import smooth
 
 SIZE = (40, 4, 4)
 

@@ -9,17 +9,9 @@ from scipy import ndimage
 
 from blockwise.errors import InputError
 from tasks.synful.labelling import components_above, extents, in_units, mass_sums, require_volume, runs_above
+from tests.synful.direct import painted
 
 SHAPES = st.tuples(*[st.integers(1, 7)] * 3)
-
-
-def painted(components):
-    """Labels 1..n of a dense volume."""
-    labels = np.zeros(components.shape, np.int32)
-    of_run = np.repeat(np.arange(components.number), np.diff(components.offsets))
-    for label, row, begin, end in zip(of_run, components.row, components.begin, components.end, strict=True):
-        labels[row // components.shape[1], row % components.shape[1], begin:end] = label + 1
-    return labels
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,8 +8,7 @@ from scipy import ndimage
 
 from blockwise.errors import InputError
 from tasks.synful.maxima import find_maxima, maxima_above, neighbours, radius_voxels
-from tests.synful.direct import ellipsoid
-from tests.synful.test_labelling import painted
+from tests.synful.direct import ellipsoid, painted
 
 RADII = [(1, 1, 1), (1, 3, 3), (2, 2, 4), (3, 1, 9)]
 
