@@ -214,6 +214,18 @@ class NetworkShape:
         named = {n: tuple(_triple(getattr(a, n)[i] for a in axes) for i in levels) for n in ("left", "whole", "up", "right")}
         return Walk(_triple(input_shape), bottom=_triple(a.bottom for a in axes), **named)
 
+    def along(self, axis: int, length: int) -> Axis:
+        """Lengths along one axis, of an input known to be long enough.
+
+        Raises
+        ------
+        InputError : it is not.
+        """
+        found = self._axis(axis, length)
+        if isinstance(found, str):
+            raise InputError(f"{length} voxels along {AXES[axis]}: {found}")
+        return found
+
     def _smallest(self, axis: int) -> int:
         length = 1
         while not self._exact(axis, length):

@@ -41,13 +41,18 @@ def forward(network: "UNet", x: Tensor, walk: Walk) -> dict[str, Tensor]:
 
 def convolve(x: Tensor, convolution: nn.Conv3d) -> Tensor:
     """A valid convolution; of one channel on a CPU, taps along an axis are made channels, which is three times as fast."""
-    axis = next((n for n in (2, 3, 4) if convolution.kernel_size[n - 2] > 1), None)
-    if x.shape[1] != 1 or x.device.type != "cpu" or axis is None:
-        return convolution(x)
-    taps = convolution.kernel_size[axis - 2]
-    length = x.shape[axis] - taps + 1
-    shifted = torch.stack([x[:, 0].narrow(axis - 1, tap, length) for tap in range(taps)], -1).permute(0, 4, 1, 2, 3)
-    return nn.functional.conv3d(shifted, convolution.weight.transpose(1, axis), convolution.bias)
+    weight, bias = convolution.weight, convolution.bias
+    if x.device.type != "cpu":
+        return nn.functional.conv3d(x, weight, bias)
+    axis = next((n for n in (2, 3, 4) if weight.shape[n] > 1), None)
+    if x.shape[1] == 1 and axis is not None:
+        length = x.shape[axis] - weight.shape[axis] + 1
+        x = torch.stack([x[:, 0].narrow(axis - 1, tap, length) for tap in range(weight.shape[axis])], -1).permute(0, 4, 1, 2, 3)
+        weight = weight.transpose(1, axis)
+    if x.dtype == torch.float32 and torch.backends.mkldnn.is_available() and not torch.is_autocast_enabled("cpu"):
+        # asked for by name: conv3d takes a path ten times slower and larger where channels * sections * rows are 20480 or fewer
+        return torch.mkldnn_convolution(x, weight, bias, (0, 0, 0), (1, 1, 1), (1, 1, 1), 1)
+    return nn.functional.conv3d(x, weight, bias)
 
 
 def window(x: Tensor, begin: Triple, size: Triple) -> Tensor:
@@ -61,7 +66,7 @@ def _left(network: "UNet", level: int, x: Tensor, walk: Walk) -> tuple[Tensor, T
     factor, lost = network.shape.factors[level], network.shape.lost(level)[0]
     (depth, *plane), begin, size = walk.left[level], walk.skip(level), walk.up[level]
     pooled, kept = _Growing(depth // factor[0]), _Growing(size[0])
-    n = slab_sections(network.shape.feature_maps[level], plane, factor[0])
+    n = int(slab_sections(network.shape.feature_maps[level], plane, factor[0], x.device.type))
     for a in range(0, depth, n):
         maps = network.left[level](x[:, :, a : min(depth, a + n) + lost])
         if maps.shape[2] >= factor[0]:
@@ -69,6 +74,7 @@ def _left(network: "UNet", level: int, x: Tensor, walk: Walk) -> tuple[Tensor, T
         top, bottom = max(a, begin[0]), min(a + maps.shape[2], begin[0] + size[0])
         if top < bottom:
             kept.add(window(maps, (top - a, *begin[1:]), (bottom - top, *size[1:])))
+        del maps  # before the next slab's
     return pooled.maps, kept.maps
 
 
@@ -76,13 +82,16 @@ def _right(network: "UNet", decoder: "Decoder", level: int, below: Tensor, skip:
     """Maps of a level of a right path, slab by slab."""
     factor, lost, inner = network.shape.factors[level][0], network.shape.lost(level)[0], walk.inner(level)
     depth, *plane = walk.right[level]
-    n = slab_sections(2 * network.shape.feature_maps[level], plane)
+    n = int(slab_sections(2 * network.shape.feature_maps[level], plane, 1, below.device.type))
     for a in range(0, depth, n):
         count = min(depth - a, n) + lost
         first = (a + inner[0]) // factor
         up = torch.relu_(decoder.up[level](below[:, :, first : -(-(a + inner[0] + count) // factor)]))
         up = window(up, (a + inner[0] - first * factor, *inner[1:]), (count, *walk.up[level][1:]))
-        yield decoder.right[level](torch.cat([skip[:, :, a : a + count], up], 1))
+        both = torch.cat([skip[:, :, a : a + count], up], 1)
+        del up
+        yield decoder.right[level](both)
+        del both
 
 
 def _headed(network: "UNet", decoder: int, parts: Iterable[Tensor], walk: Walk) -> dict[str, Tensor]:
@@ -90,6 +99,7 @@ def _headed(network: "UNet", decoder: int, parts: Iterable[Tensor], walk: Walk) 
     for part in parts:
         for name, growing in found.items():
             growing.add(network.heads[name](part))
+        del part
     return {name: growing.maps for name, growing in found.items()}
 
 
@@ -112,4 +122,5 @@ class _Growing:
         growing = cls(depth)
         for part in parts:
             growing.add(part)
+            del part
         return growing.maps
