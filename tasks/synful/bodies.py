@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from blockwise.errors import InputError, MissingError
 from tasks.synful.columns import nullable, values_and_valid, with_columns
 from tasks.synful.partners import require
 
-Bodies = pa.Table | Mapping[int, int] | npt.NDArray[Any] | str | Path
+Bodies: TypeAlias = pa.Table | Mapping[int, int] | npt.NDArray[Any] | str | Path
 Unlisted = Literal["null", "same"]
 Ids = npt.NDArray[np.uint64]
 
@@ -74,7 +74,7 @@ def _pairs(bodies: Bodies) -> tuple[Ids, Ids]:
         names = ("supervoxel", "body") if named else bodies.column_names[:2]
         if len(names) < 2 or any(not pa.types.is_integer(bodies.schema.field(n).type) or bodies[n].null_count for n in names):
             raise InputError(f"a table of bodies needs two integer columns without nulls, supervoxel and body; it has {bodies.schema}")
-        return tuple(bodies[n].to_numpy().astype(np.uint64, copy=False) for n in names)  # type: ignore[return-value]
+        return tuple(bodies[n].to_numpy().astype(np.uint64, copy=False) for n in names)
     if bodies.ndim != 2 or bodies.shape[1] != 2 or bodies.dtype.kind not in "iu":
         raise InputError(f"bodies of shape {bodies.shape} and dtype {bodies.dtype}: (n, 2) integers are needed, supervoxel and body")
     return bodies[:, 0].astype(np.uint64), bodies[:, 1].astype(np.uint64)

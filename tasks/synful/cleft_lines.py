@@ -1,4 +1,4 @@
-"""Compiled: what lies on the straight line of voxels between two sites, and sites parted in two."""
+"""Compiled: what lies on the straight line of voxels between two sites."""
 
 from typing import Any
 
@@ -7,9 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
-
-ROUNDS: int = 100
-"""Of moving two centres, at most; far more than any real cluster takes."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -65,39 +62,3 @@ def _majority(met: Ints) -> int:
         if met[i] > 0 and run > most:
             best, most = met[i], run
     return best
-
-
-@numba.njit(cache=True, nogil=True)
-def part_in_two(sites: npt.NDArray[np.float64], starts: Ints) -> Ints:
-    """2-means of every group: 0 or 1 per site, always the same for the same sites.
-
-    The first centre is the site farthest from the group's mean, the second the one farthest from the first.
-
-    Parameters
-    ----------
-    sites : (n, 3), sorted by group.  starts : (groups + 1,) where each begins, and the end.
-    """
-    side = np.zeros(len(sites), np.int64)
-    for g in range(len(starts) - 1):
-        own = sites[starts[g] : starts[g + 1]]
-        half = side[starts[g] : starts[g + 1]]
-        one = own[np.argmax(_squares(own, _mean(own)))].copy()
-        two = own[np.argmax(_squares(own, one))].copy()
-        for _ in range(ROUNDS):
-            new = (_squares(own, two) < _squares(own, one)).astype(np.int64)
-            same = (new == half).all()
-            half[:] = new
-            if same or new.sum() == 0 or new.sum() == len(new):
-                break
-            one, two = _mean(own[new == 0]), _mean(own[new == 1])
-    return side
-
-
-@numba.njit(cache=True, nogil=True)
-def _squares(sites: npt.NDArray[np.float64], centre: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return ((sites - centre) ** 2).sum(axis=1)
-
-
-@numba.njit(cache=True, nogil=True)
-def _mean(sites: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return sites.sum(axis=0) / len(sites)

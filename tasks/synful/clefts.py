@@ -12,6 +12,7 @@ from blockwise.errors import ConfigError, InputError
 from blockwise.geometry import Region
 from blockwise.storage import Source
 from tasks.synful.columns import Ints, Mask, nullable, with_columns
+from tasks.synful.halves import part_in_two
 from tasks.synful.lookup import voxels_of
 from tasks.synful.partners import AXES, POST, PRE, points, require
 
@@ -94,7 +95,8 @@ def _inside(
 ) -> tuple[Mask, Ints, Ints]:
     """Which rows have both sites in the volume and the region, and their voxels."""
     ends = [
-        np.stack([voxels_of(p, *v) for *v, p in zip(voxel_size, offset, points(partners, e).T, strict=True)], 1) for e in ("pre", "post")
+        np.stack([voxels_of(p, v, o) for p, v, o in zip(points(partners, end).T, voxel_size, offset, strict=True)], axis=1)
+        for end in ("pre", "post")
     ]
     inside = np.logical_and.reduce([((v >= 0) & (v < shape)).all(axis=1) for v in ends])
     if roi is not None:
@@ -134,8 +136,6 @@ def _starts(groups: Ints) -> Ints:
 
 
 def _means_of_halves(sites: npt.NDArray[np.float64], cleft: Ints) -> Ints:
-    from tasks.synful.cleft_lines import part_in_two
-
     starts = _starts(cleft)
     half = np.repeat(np.arange(len(starts) - 1), np.diff(starts)) * 2 + part_in_two(sites, starts)
     sizes = np.bincount(half)

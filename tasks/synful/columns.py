@@ -31,18 +31,19 @@ def with_columns(partners: pa.Table, columns: Mapping[str, pa.Array]) -> pa.Tabl
 
 def values_and_valid(column: pa.ChunkedArray) -> tuple[npt.NDArray[Any], Mask]:
     """Values of an integer column (0 where null), and where they are not null."""
+    if pa.types.is_null(column.type):
+        return np.zeros(len(column), np.int64), np.zeros(len(column), np.bool_)
     valid = column.is_valid().to_numpy()
     return (column if valid.all() else column.fill_null(0)).to_numpy(), valid
 
 
 def is_named(column: pa.ChunkedArray, ignore_ids: Sequence[int] = ()) -> Mask:
     """Where a column holds an identity: neither null nor one of `ignore_ids`."""
-    named: Mask = column.is_valid().to_numpy().copy()
-    values, _ = values_and_valid(column)
+    values, named = values_and_valid(column)
     limits = np.iinfo(values.dtype)
     for ignored in ignore_ids:
         if limits.min <= ignored <= limits.max:
-            named &= values != ignored
+            named = named & (values != ignored)
     return named
 
 

@@ -99,7 +99,7 @@ def duplicate_labels(
     if distance is None:
         from tasks.synful.proximity import components
 
-        axes = [partners[f"{site}_{a}"].to_numpy() for a in AXES]
+        axes = [partners[f"{site}_{a}"].to_numpy().astype(np.int64, copy=False) for a in AXES]
         within = components(axes, rows, groups, distance_nm, link_coincident=link_coincident)
     else:
         within = _components_by(distance, rows, groups, distance_nm)
@@ -157,7 +157,7 @@ def _components_by(distance: Distance, rows: Ints, groups: Ints, distance_nm: fl
     graph = coo_array((np.ones(len(a), np.bool_), (a, b)), shape=(len(rows), len(rows)))
     _, labels = connected_components(graph, directed=False)
     _, first = np.unique(labels, return_index=True)
-    return first[labels]
+    return np.asarray(first[labels], np.int64)
 
 
 def _pairs(groups: Ints) -> Iterator[tuple[Ints, Ints]]:

@@ -100,10 +100,11 @@ def filter_partners(partners: pa.Table, options: FilterOptions) -> tuple[pa.Tabl
 
 def add_counts(parts: Iterable[pa.Table]) -> pa.Table:
     """The counts of a whole, of those of its parts; all of one chain."""
-    parts = list(parts)
-    names = parts[0]["step"].to_pylist() if parts else []
-    sums = [np.sum([p[side].to_numpy() for p in parts], axis=0, dtype=np.int64) for side in ("before", "after")] if parts else [[], []]
-    return _counts(list(zip(names, *sums, strict=True)))
+    together = list(parts)
+    if not together:
+        return _counts([])
+    before, after = (np.sum([p[side].to_numpy() for p in together], axis=0) for side in ("before", "after"))
+    return _counts(list(zip(together[0]["step"].to_pylist(), before, after, strict=True)))
 
 
 def _counts(rows: Sequence[tuple[str, int, int]]) -> pa.Table:
@@ -133,7 +134,7 @@ def within_distance(partners: pa.Table, least_nm: float, most_nm: float) -> Mask
     squares = np.zeros(partners.num_rows)
     for pre, post in zip(PRE, POST, strict=True):
         squares += (partners[pre].to_numpy() - partners[post].to_numpy()).astype(np.float64) ** 2
-    return (squares >= least_nm**2) & (squares <= most_nm**2)
+    return np.asarray((squares >= least_nm**2) & (squares <= most_nm**2), np.bool_)
 
 
 def best_of_pairs(partners: pa.Table, by: Identity, ignore_ids: Sequence[int] = (0,)) -> Mask:

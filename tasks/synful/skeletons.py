@@ -99,7 +99,7 @@ def synapse_nodes(truth: pa.Table, *, by: Literal["segment", "body"] = "segment"
     Table of NODE_COLUMNS, to be concatenated with those of the skeletons.
     """
     check_identities(truth, "skeleton", "synapse_nodes", (*PRE, *POST, f"{by}_pre", f"{by}_post"))
-    parts = []
+    parts: list[pa.Table] = []
     for end, kind in zip(("pre", "post"), SYNAPSE_TYPES, strict=True):
         rows = truth.filter(pa.array(is_named(truth[f"skeleton_{end}"]) & is_named(truth[f"{by}_{end}"])))
         ids = np.arange(rows.num_rows) + first_id + sum(p.num_rows for p in parts)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from blockwise.errors import ConfigError, InputError
 from blockwise.storage import open_source
-from tasks.synful.cleft_lines import labels_on_lines, line_voxels, part_in_two
+from tasks.synful.cleft_lines import labels_on_lines, line_voxels
 from tasks.synful.clefts import assign_clefts
 from tests.synful.mapped import mapped
 
@@ -103,14 +103,6 @@ def test_most_frequent_label_of_a_line():
     labels = np.array([[[3, 3, 1, 0, 0, 0, 1, 2]]], np.uint32)
     label, value = labels_on_lines(np.zeros((1, 3), int), np.array([[0, 0, 7]]), labels, labels.astype("f4"))
     assert (label.tolist(), value.tolist()) == ([1], [3])
-
-
-@pytest.mark.parametrize(("sites", "sides"), [([0, 1, 9, 10], [1, 1, 0, 0]), ([5, 5, 5], [0, 0, 0]), ([4], [0])])
-def test_two_means(sites, sides):
-    places = np.array([[0, 0, x] for x in sites], float)
-    got = part_in_two(places, np.array([0, len(sites)]))
-    assert got.tolist() in (sides, [1 - s for s in sides])
-    assert part_in_two(np.r_[places, places], np.array([0, len(sites), 2 * len(sites)])).tolist() == [*got, *got]
 
 
 def test_refusals():
