@@ -7,11 +7,12 @@ another stage, recomputes these and nothing before them.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from blockwise.geometry import Domain
+from blockwise.geometry import Domain, Region
 from blockwise.grid import Block, GridSpec
 from blockwise.storage.identity import identity
 from blockwise.storage.writes import Array, Write
@@ -94,6 +95,105 @@ class MapSegments(CellStage):
 
         rows = super().read(block)
         return map_to_segments(rows, self.segmentation, rounding=self.options.rounding, background=(0,), bodies=self.bodies)
+
+
+class MapSkeletons(CellStage):
+    """Traced neurons at both sites, among those with nodes in the site's segment."""
+
+    def __init__(self, source: Cells, options: "MapOptions") -> None:
+        self.options = options
+        given = {"source": source.name, "skeletons": options.skeletons, "distance": options.skeleton_distance}
+        self.name = f"skeletons-{short_digest(given)}"  # type: ignore[misc]  # a stage per set of skeletons
+        super().__init__(source, Cells(source.path, self.name, source.grid))
+
+    def relevant_options(self) -> Mapping[str, object]:
+        return {"skeleton_distance": self.options.skeleton_distance}
+
+    def fingerprint(self, domain: int) -> Mapping[str, object]:
+        place = Path(str(self.options.skeletons))
+        files = sorted(place.glob("*.swc")) if place.is_dir() else [place]
+        return {"input.skeletons": short_digest({f.name: identity(f) for f in files})}
+
+    def open(self) -> None:
+        from blockwise.storage import open_source
+        from tasks.synful.columns import with_columns
+        from tasks.synful.partners import AXES
+        from tasks.synful.segments import segments_at
+        from tasks.synful.skeleton_files import read_skeletons
+
+        nodes = read_skeletons(str(self.options.skeletons))
+        if "segment" not in nodes.schema.names:
+            segmentation = open_source(str(self.options.segmentation), self.options.segmentation_variable)
+            at = np.stack([nodes[a].to_numpy() for a in AXES], axis=1)
+            nodes = with_columns(nodes, {"segment": segments_at(at, segmentation, rounding=self.options.rounding)})
+        self.nodes = nodes
+
+    def setup(self, device: str) -> "pa.Table":
+        return self.nodes
+
+    def compute(self, inputs: "pa.Table", state: "pa.Table") -> "pa.Table":
+        from tasks.synful.skeletons import map_to_skeletons
+
+        return map_to_skeletons(inputs, state, distance_upper_bound_nm=self.options.skeleton_distance)
+
+
+class AssignClefts(CellStage):
+    """The cleft between the sites of each partner, from a volume of cleft scores read around the cell.
+
+    A cleft's id is 1 + the raster index of its first voxel in the volume, the same from every cell that sees that voxel.
+    """
+
+    def __init__(self, source: Cells, options: "MapOptions") -> None:
+        self.options = options
+        given = {"source": source.name, "clefts": options.clefts, "variable": options.clefts_variable, "t": options.cleft_threshold}
+        self.name = f"clefts-{short_digest(given)}"  # type: ignore[misc]  # a stage per volume of clefts
+        super().__init__(source, Cells(source.path, self.name, source.grid))
+
+    def relevant_options(self) -> Mapping[str, object]:
+        return {"cleft_threshold": self.options.cleft_threshold, "cleft_reach": self.options.cleft_reach}
+
+    def fingerprint(self, domain: int) -> Mapping[str, object]:
+        return {"input.clefts": identity(str(self.options.clefts), self.options.clefts_variable)}
+
+    def open(self) -> None:
+        from blockwise.storage import open_source
+
+        self.scores = open_source(str(self.options.clefts), self.options.clefts_variable)
+
+    def read(self, block: Block) -> tuple["pa.Table", Array, Region]:
+        rows = super().read(block)
+        region = around(rows, self.scores, self.options.cleft_reach)
+        return rows, self.scores.read(region), region
+
+    def compute(self, inputs: tuple["pa.Table", Array, Region], state: Any) -> "pa.Table":
+        from tasks.synful.clefts import assign_clefts, label_clefts
+        from tasks.synful.columns import nullable, values_and_valid, with_columns
+
+        rows, values, region = inputs
+        size, threshold = self.scores.voxel_size, self.options.cleft_threshold
+        offset = [o + b * v for o, b, v in zip(self.scores.offset, region.begin, size, strict=True)]
+        found = assign_clefts(rows, values, size, threshold=threshold, offset=offset).partners
+        labels, first = np.unique(label_clefts(values, threshold), return_index=True)
+        places = np.stack(np.unravel_index(first, values.shape), axis=1) + region.begin
+        ids = np.zeros(int(labels.max(initial=0)) + 1, np.uint64)
+        ids[labels] = 1 + np.ravel_multi_index(tuple(places.T), self.scores.shape).astype(np.uint64)
+        ids[0] = 0
+        local, valid = values_and_valid(found["cleft_id"])
+        return with_columns(found, {"cleft_id": nullable(ids[local], valid)})
+
+
+def around(partners: "pa.Table", source: Any, reach_nm: float) -> Region:
+    """The part of a volume that holds all sites and `reach_nm` around them; one voxel where there are none."""
+    from tasks.synful.partners import points
+
+    whole = Region((0, 0, 0), tuple(source.shape))
+    if not partners.num_rows:
+        return Region((0, 0, 0), (1, 1, 1))
+    sites = np.concatenate([points(partners, "pre"), points(partners, "post")]) - np.array(source.offset)
+    low = np.floor((sites.min(axis=0) - reach_nm) / source.voxel_size).astype(int)
+    high = np.ceil((sites.max(axis=0) + reach_nm) / source.voxel_size).astype(int) + 1
+    found = Region(tuple(low.tolist()), tuple(high.tolist())).intersect(whole)
+    return found if found.size else Region((0, 0, 0), (1, 1, 1))
 
 
 class Shuffle(CellStage):

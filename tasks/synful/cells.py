@@ -18,6 +18,7 @@ from blockwise.errors import InputError, MissingError, StorageError
 from blockwise.geometry import Region
 from blockwise.grid import Block, Grid
 from blockwise.storage.durable import make_folders
+from blockwise.storage.output import create_group
 from blockwise.storage.tables import write_file
 from blockwise.storage.writes import Array, Write
 
@@ -45,7 +46,8 @@ class Cells:
         return Path(self.path).absolute() / f"{self.name}.parquet"
 
     def create(self) -> None:
-        """Make the folder, durably; idempotent."""
+        """Make the output and the folder, durably; idempotent."""
+        create_group(self.path)
         make_folders(self.folder)
 
     def file(self, block: Block) -> Path:

@@ -31,14 +31,16 @@ class Collect(Task):
     Parameters
     ----------
     own : parts whose rows lie in their block's core.
-    spanning : parts whose rows lie within `reach` voxels of their block; None where there are none.
+    spanning : parts whose rows lie within `reach` voxels of their block.
     mask : which blocks have parts, as `Task.mask`.
     """
 
     name: ClassVar[str] = "collect"
 
-    def __init__(self, own: TableParts, spanning: TableParts | None, cells: Cells, *, reach: Sequence[int], mask: Mask | None) -> None:
-        self.own, self.spanning, self.cells, self.reach, self.blocks_mask = own, spanning, cells, tuple(reach), mask
+    def __init__(
+        self, own: Sequence[TableParts], spanning: Sequence[TableParts], cells: Cells, *, reach: Sequence[int], mask: Mask | None
+    ) -> None:
+        self.own, self.spanning, self.cells, self.reach, self.blocks_mask = tuple(own), tuple(spanning), cells, tuple(reach), mask
 
     def domains(self) -> Sequence[Domain]:
         return self.cells.grid.domains
@@ -56,11 +58,10 @@ class Collect(Task):
         self.cells.create()
 
     def read(self, block: Block) -> list["pa.Table"]:
-        tables = list(self._parts(self.own, block.core))
-        if self.spanning:
-            around = self._parts(self.spanning, block.core.grow(self.reach, self.reach))
-            tables += [rows.filter(self._inside(block.core, rows)) for rows in around if rows.num_rows]
-        return tables
+        tables = [rows for parts in self.own for rows in self._parts(parts, block.core)]
+        around = block.core.grow(self.reach, self.reach)
+        found = [rows for parts in self.spanning for rows in self._parts(parts, around) if rows.num_rows]
+        return [*tables, *(rows.filter(self._inside(block.core, rows)) for rows in found)]
 
     def _parts(self, parts: TableParts, region: Region) -> Sequence["pa.Table"]:
         ids = parts.grid.ids_meeting(0, region)

@@ -5,7 +5,7 @@ at again by `whole_component`, in boxes that grow until the component is complet
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,6 +100,8 @@ class Extraction:
         if self.roi is not None:
             post = blobs.voxel + np.array(predictions.begin)
             blobs = blobs.take(((post >= self.roi.begin) & (post < self.roi.end)).all(axis=1))
+        if self.options.split_distance is not None:
+            blobs = self._parted(blobs, predictions)
         if self.options.min_score is not None:
             blobs = blobs.take(np.flatnonzero(blobs.score > self.options.min_score))
         return partners_of(
@@ -110,6 +112,24 @@ class Extraction:
             begin=predictions.begin,
             vectors_scale=predictions.vectors_scale,
         )
+
+    def _parted(self, blobs: "Blobs", predictions: Predictions) -> "Blobs":
+        """Components parted into hills, each a component of its own with the voxels that are left to it."""
+        from scipy import ndimage
+        from tasks.synful.blobs import Blobs, find_blobs
+        from tasks.synful.splitting import split_component
+
+        o, scale, parts = self.options, predictions.mask_scale, [blobs.take(np.zeros(0, np.int64))]
+        for begin, end, first in zip(blobs.begin, blobs.end, blobs.first, strict=True):
+            crop = predictions.mask[tuple(slice(b, e) for b, e in zip(begin, end, strict=True))]
+            labels, _ = ndimage.label(crop > o.threshold * scale)
+            member = labels == labels[tuple(first - begin)]
+            hills = split_component(crop, member, self.voxel_size, min_distance_nm=o.split_distance or 0, prominence=o.prominence * scale)
+            for hill in range(1, int(hills.max()) + 1):
+                alone = np.where(hills == hill, crop, 0)
+                found = find_blobs(alone, threshold=o.threshold * scale, score=o.score, location=o.location, voxel_size=self.voxel_size)
+                parts.append(_moved(found, begin, self.voxel_size, 1 if o.score == "count" else scale))
+        return Blobs(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Blobs)))
 
     def merged(self, seeds: "pa.Table", predict: Predict) -> tuple["pa.Table", "pa.Table"]:
         """Partners of the components that seeds belong to, each once, and the seeds of those longer than `max_blob_um`."""
@@ -155,7 +175,16 @@ class Extraction:
             box = box.grow(half, half)
 
 
+def _moved(blobs: "Blobs", by: "Points", voxel_size: tuple[float, ...], scale: float) -> "Blobs":
+    """Blobs of a crop as those of the box it was cut from, scores in probabilities."""
+    from tasks.synful.blobs import whole_nm
+
+    places = {n: getattr(blobs, n) + by for n in ("begin", "end", "first", "voxel")}
+    return replace(blobs, **places, post_nm=whole_nm(places["voxel"] * np.array(voxel_size)), score=blobs.score / scale)
+
+
 def seed_schema() -> "pa.Schema":
+    """First voxel, begin and end of what a block saw of a component, int64 voxels of the data set."""
     import pyarrow as pa
 
     return pa.schema([pa.field(name, pa.int64(), nullable=False) for name in SEED_COLUMNS])

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from blockwise.config import Place
 from blockwise.task import TaskOptions
+from tasks.synful.filters import FilterOptions
 
 Lengths = tuple[float, float, float]
 
@@ -51,6 +52,8 @@ class ExtractOptions(TaskOptions):
 
     min_score : only higher scores are kept.  context : nm that a block sees around its core, as a whole number of voxels (of the
     network's pooling in an aligned grid).  max_blob_um : longer components are reported, not merged.
+    split_distance : nm; components are parted at their saddles into hills whose peaks are at least so far apart and stand `prominence`
+    (of the probability) above the saddle.
     """
 
     method: Literal["cc", "nms"] = "cc"
@@ -61,11 +64,15 @@ class ExtractOptions(TaskOptions):
     nms_radius: Lengths | None = None
     context: float | Lengths | None = None
     max_blob_um: float = Field(4.0, gt=0)
+    split_distance: float | None = Field(None, gt=0)
+    prominence: float = Field(0.1, ge=0)
 
     @model_validator(mode="after")
     def _has_radius(self) -> "ExtractOptions":
         if self.method == "nms" and self.nms_radius is None:
             raise ValueError("nms_radius is needed with method 'nms', e.g. [40, 40, 40] nm")
+        if self.method == "nms" and self.split_distance is not None:
+            raise ValueError("split_distance parts components, method 'nms' has none: leave it out")
         return self
 
 
@@ -83,7 +90,8 @@ class StoreOptions(TaskOptions):
 class MapOptions(TaskOptions):
     """`[options.map]`: to which neurons the sites belong. A new segmentation reruns the stages from here on, no network.
 
-    bodies : table of supervoxel and body.  clefts : predictions of clefts, 0 to 255.
+    bodies : table of supervoxel and body.  skeletons : traced neurons, a folder of .swc or a table of nodes; they need a segmentation.
+    clefts : predictions of clefts, 0 to 255.  cleft_reach : nm around a cell's partners that clefts are looked at in.
     """
 
     segmentation: Place | None = None
@@ -95,6 +103,13 @@ class MapOptions(TaskOptions):
     clefts: Place | None = None
     clefts_variable: str | None = None
     cleft_threshold: float = 130
+    cleft_reach: float = Field(2000.0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_segments(self) -> "MapOptions":
+        if self.segmentation is None and (self.bodies or self.skeletons):
+            raise ValueError("bodies and skeletons need a segmentation")
+        return self
 
 
 class SynfulOptions(TaskOptions):
@@ -112,5 +127,12 @@ class SynfulOptions(TaskOptions):
     extract: ExtractOptions = ExtractOptions()
     store: StoreOptions = StoreOptions()
     map: MapOptions = MapOptions()
+    filter: FilterOptions | None = None
     cell_um: float = Field(10.0, gt=0)
     exports: tuple[Literal["csv", "sqlite", "cremi", "npz", "neuroglancer", "cave", "mongodb"], ...] = ()
+
+    @model_validator(mode="after")
+    def _has_neurons(self) -> "SynfulOptions":
+        if self.filter is not None and self.map.segmentation is None:
+            raise ValueError("filter looks at the segments of both sites: set map.segmentation, or leave filter out")
+        return self

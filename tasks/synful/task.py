@@ -15,11 +15,13 @@ from typing import ClassVar
 from blockwise.config import RunConfig
 from blockwise.reduce import Reduction, reduction_stages, sum_columns
 from blockwise.task import FrozenResult, Picture, Task
-from tasks.synful.cell_stages import MapSegments
+from tasks.synful.cell_stages import AssignClefts, CellStage, MapSegments, MapSkeletons, Shuffle
 from tasks.synful.cells import Cells
 from tasks.synful.collect_stage import Collect, cell_grid
+from tasks.synful.columns import Identity
 from tasks.synful.job import Job
 from tasks.synful.options import SynfulOptions
+from tasks.synful.pair_stages import Filter, bucket_count
 from tasks.synful.tiling import in_voxels
 from tasks.synful.volume_stages import Extract, ExtractingStage, Fused, Predict, Spanning, VolumeStage
 
@@ -56,14 +58,24 @@ class Pipeline(VolumeStage):
         job = self.job
         cells = Cells(job.output, "partners", cell_grid(job.domain, job.core, self.options.cell_um))
         reach = in_voxels(self.options.extract.max_blob_um * 1000, job.domain.voxel_size)
-        return Collect(first.all_parts()[0], spanning.all_parts()[0], cells, reach=reach, mask=job.block_mask)
+        own, merged = first.all_parts()[0], spanning.all_parts()[0]
+        if self.options.extract.split_distance is not None:  # hills of a component may lie beyond the core that holds its site
+            return Collect([], [own, merged], cells, reach=reach, mask=job.block_mask)
+        return Collect([own], [merged], cells, reach=reach, mask=job.block_mask)
 
     def after(self, cells: Cells) -> Sequence[Task]:
         """Stages over cells: mapping, and what follows."""
-        stages: list[Task] = []
-        if self.options.map.segmentation:
-            stages.append(MapSegments(cells, self.options.map))
-        return stages
+        stages: list[CellStage] = []
+        for wanted, make in (("segmentation", MapSegments), ("skeletons", MapSkeletons), ("clefts", AssignClefts)):
+            if getattr(self.options.map, wanted):
+                stages.append(make(cells, self.options.map))
+                cells = stages[-1].target
+        if self.options.filter is None:
+            return stages
+        by: Identity = "body" if self.options.map.bodies else "segment"
+        buckets = bucket_count(cells.grid)
+        shuffle = Shuffle(cells, by, buckets)
+        return [*stages, shuffle, Filter(shuffle.target, by, buckets, self.options.filter)]
 
     def resolved(self) -> Mapping[str, object]:
         return {"blocks.shape": list(self.job.core)} if self.job.auto else {}

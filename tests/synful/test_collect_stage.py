@@ -40,7 +40,7 @@ def test_every_partner_is_in_one_cell(tmp_path, cell_um):
     rows, owners = random_partners(500)
     own, spanning = write_parts(tmp_path / "out", rows, owners, np.arange(500) % 7 == 0)
     cells = Cells(str(tmp_path / "out"), "partners", cell_grid(VOLUME, BLOCKS.spec.shape, cell_um))
-    stage = Collect(own, spanning, cells, reach=VOLUME.shape, mask=None)
+    stage = Collect([own], [spanning], cells, reach=VOLUME.shape, mask=None)
     run_serially(stage)
     found = read_partners(cells.folder)
     assert ordered(found).equals(ordered(rows))
@@ -53,7 +53,7 @@ def test_masked_blocks_have_no_parts(tmp_path):
     own, _ = write_parts(tmp_path / "out", rows, owners, np.zeros(200, bool))
     own.file(BLOCKS.block(3)).unlink()
     cells = Cells(str(tmp_path / "out"), "partners", cell_grid(VOLUME, BLOCKS.spec.shape, 1))
-    run_serially(Collect(own, None, cells, reach=(0, 0, 0), mask=lambda ids: ids != 3))
+    run_serially(Collect([own], [], cells, reach=(0, 0, 0), mask=lambda ids: ids != 3))
     assert read_partners(cells.folder).num_rows == 200 - (owners == 3).sum()
 
 
@@ -61,7 +61,7 @@ def test_a_box_of_partners(tmp_path):
     rows, owners = random_partners(300)
     own, _ = write_parts(tmp_path / "out", rows, owners, np.zeros(300, bool))
     cells = Cells(str(tmp_path / "out"), "partners", cell_grid(VOLUME, BLOCKS.spec.shape, 0.2))
-    run_serially(Collect(own, None, cells, reach=(0, 0, 0), mask=None))
+    run_serially(Collect([own], [], cells, reach=(0, 0, 0), mask=None))
     found = read_partners(cells.folder, ((600, 100, 40), (800, 200, 160)))
     z, y, x = (rows[f"post_{a}"].to_numpy() for a in "zyx")
     assert found.num_rows == ((z >= 600) & (z < 800) & (y >= 100) & (y < 200) & (x >= 40) & (x < 160)).sum() > 0

@@ -1,0 +1,190 @@
+"""Synful over blocks: equal to the whole volume, whatever the blocks, in every mode; what is left out is left out."""
+
+import numpy as np
+import pytest
+
+from blockwise.config import RunConfig, validated
+from blockwise.errors import ConfigError, InputError, ModelError
+from blockwise.geometry import Region
+from blockwise.storage import OutputArray, open_source
+from blockwise.testing import run_serially
+from tasks.synful.cells import read_partners
+from tasks.synful.partners import POST, PRE, ordered, points
+from tasks.synful.task import ExtractedSynful, Synful
+from tests.synful.small import OFFSET, SIZE, random_network, write_volume
+
+SHAPE = (20, 100, 108)
+FLOATS = {"mask_dtype": "float32", "mask_scale": 1, "vectors_dtype": "float32", "vectors_scale": 1}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a network and a volume."""
+    folder = tmp_path_factory.mktemp("synful")
+    random_network(folder / "net.safetensors")
+    write_volume(folder / "raw.zarr", SHAPE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(place):
+    """Runs a configuration in this process; returns its task and its partners."""
+    count = iter(range(1000))
+
+    def go(blocks=(20, 100, 108), task=Synful, source=None, model="net.safetensors", **options):
+        made = task.from_config(configuration(place, blocks, next(count), source, model, options))
+        run_serially(made)
+        return made, ordered(read_partners(f"{made.job.output}/partners.parquet"))
+
+    return go
+
+
+def configuration(place, blocks, number, source, model, options):
+    source = source or {"path": str(place / "raw.zarr")}
+    extract = {"threshold": 0.5, "context": 24} | options.pop("extract", {})
+    values = {
+        "task": "synful",
+        "input": source,
+        "model": {"path": str(place / model)},
+        "output": {"path": str(place / f"{number}.zarr")},
+        "blocks": {"shape": blocks},
+        "options": options | {"extract": extract},
+    }
+    return validated(RunConfig, values)
+
+
+@pytest.fixture(scope="module")
+def whole(run):
+    return run()[1]
+
+
+def assert_same(found, wanted):
+    for name in ("id", *PRE, *POST):
+        assert found[name].equals(wanted[name]), name
+    np.testing.assert_allclose(found["score"].to_numpy(), wanted["score"].to_numpy(), atol=1e-3)
+
+
+@pytest.mark.parametrize("blocks", [(8, 40, 40), (3, 24, 56)])
+def test_blocks_give_the_partners_of_the_whole_volume(run, whole, blocks):
+    task, found = run(blocks)
+    counts = task.counts(task.extracting())[-1].result().to_pydict()
+    assert counts["seeds"][0] > 5, "no component spans blocks: the test shows nothing"
+    assert found.num_rows > 500
+    assert_same(found, whole)
+
+
+def test_stored_predictions_give_the_same(run, whole):
+    assert_same(run((8, 40, 40), mode="stored", store=FLOATS)[1], whole)
+
+
+def test_local_maxima_across_blocks(run):
+    radius = {"method": "nms", "nms_radius": (40, 12, 12), "context": 48}
+    one, many = run(extract=radius)[1], run((8, 40, 40), extract=radius)[1]
+    assert one.num_rows > 300
+    assert_same(many, one)
+
+
+def test_predictions_of_another_run_are_extracted_with_their_scale(run):
+    stored, kept = run((8, 40, 40), mode="stored")
+    assert open_source(stored.job.output, "volumes/pred_partner_vectors").dtype == np.int8
+    task, found = run((20, 50, 50), task=ExtractedSynful, source={"path": stored.job.output})
+    assert task.job.predictions.mask_scale == 255
+    assert_same(found, kept)
+
+
+def test_integers_without_a_scale_are_refused(run, place):
+    for name, lead in (("mask", ()), ("vectors", (3,))):
+        OutputArray.create(
+            place / "bare.zarr", f"volumes/{name}", shape=(*lead, *SHAPE), dtype="uint8", chunks=(*lead, *SHAPE),
+            axes=(*("c" for _ in lead), "z", "y", "x"), voxel_size=(*lead, *SIZE),
+        )  # fmt: skip
+    names = {"mask": "volumes/mask", "vectors": "volumes/vectors"}
+    with pytest.raises(InputError, match="without the attribute `scale`"):
+        run(task=ExtractedSynful, source={"path": str(place / "bare.zarr")}, store=names)
+
+
+def test_a_region_of_interest_leaves_the_rest_out(run, whole):
+    low, size = np.array(OFFSET) + (160, 100, 100), np.array((400, 200, 160))
+    task, found = run((8, 40, 40), volume={"roi_offset": tuple(low), "roi_shape": tuple(size)})
+    post = points(whole, "post")
+    assert_same(found, whole.filter(((post >= low) & (post < low + size)).all(axis=1)))
+    assert task.job.block_mask(np.arange(len(task.job.grid))).sum() < len(task.job.grid)
+
+
+def test_blocks_of_one_grey_value_need_no_network(run, place):
+    array = OutputArray.create(
+        place / "half.zarr", "raw", shape=(20, 100, 200), dtype="uint8", chunks=(20, 100, 100), axes=("z", "y", "x"), voxel_size=SIZE,
+        offset=OFFSET, units=("nm",) * 3,
+    )  # fmt: skip
+    raw = open_source(str(place / "raw.zarr"), "raw").read(Region((0, 0, 0), (20, 100, 100)))
+    array.write(Region((0, 0, 0), (20, 100, 100)), raw).future.result()
+    task, _ = run((8, 40, 40), source={"path": str(place / "half.zarr")})
+    counts = task.counts(task.extracting())[-1].result().to_pydict()
+    assert 0 < counts["constant"][0] < counts["blocks"][0]
+
+
+def test_two_networks_give_what_one_gives(run, place, whole):
+    network = random_network(place / "two.safetensors")
+    assert network.config.heads == ("mask", "vectors")
+    assert_same(run((8, 40, 40), network={"vectors": str(place / "two.safetensors")})[1], whole)
+
+
+def test_mirrored_inputs_are_averaged(run, whole):
+    found = run((8, 40, 40), network={"flips": "yx"})[1]
+    assert found.num_rows != whole.num_rows
+    assert_same(found, run(network={"flips": "yx"})[1])
+
+
+def test_bf16_is_near(run, whole):
+    found = run(network={"precision": "bf16"})[1]
+    assert abs(found.num_rows - whole.num_rows) < 0.3 * whole.num_rows
+
+
+def test_compat_tiles_have_their_own_phase(run, place, whole):
+    found = run((18, 76, 76), grid="compat")[1]
+    assert 0.5 < found.num_rows / whole.num_rows < 2
+
+
+@pytest.mark.parametrize("method", ["percentile", "section"])
+def test_grey_values_of_the_whole_volume_decide(run, method):
+    one, many = run(volume={"normalize": method})[1], run((8, 40, 40), volume={"normalize": method})[1]
+    assert_same(many, one)
+
+
+def test_components_beyond_the_largest_are_reported_not_merged(run, whole):
+    task, found = run((8, 40, 40), extract={"max_blob_um": 0.05})
+    assert found.num_rows < whole.num_rows
+    oversized = [s for s in task.stages() if s.name == "spanning"][0].all_parts()[1]
+    rows = sum(oversized.read(b).num_rows for b in oversized.grid.blocks(np.arange(len(oversized.grid))))
+    assert rows > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"blocks": (8, 42, 40)}, ConfigError, r"multiple of the pooling \[1, 4, 4\], e.g. \[8, 40, 40\]"),
+        ({"blocks": (8, 40)}, ConfigError, "3 sides"),
+        ({"extract": {"method": "nms"}}, ConfigError, "nms_radius is needed"),
+        ({"extract": {"method": "nms", "nms_radius": (40, 40, 40), "context": 24}}, ConfigError, "set context to at least"),
+        ({"network": {"activation": "tanh"}}, ConfigError, "activation"),
+        ({"source": {"path": "raw.zarr", "voxel_size": (40.0, 6.0, 6.0)}}, InputError, "50% off"),
+        ({"volume": {"roi_offset": (0, 0, 0)}}, ConfigError, "go together"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_both_numbers(run, place, monkeypatch, change, error, words):
+    monkeypatch.chdir(place)
+    with pytest.raises(error, match=words):
+        run(**change)
+
+
+def test_a_checkpoint_of_something_else_is_refused(run, place):
+    np.savez(place / "other.npz", a=np.zeros(3))
+    with pytest.raises(ModelError):
+        run(model="other.npz")
+
+
+def test_split_components_do_not_depend_on_blocks(run, whole):
+    wishes = {"split_distance": 30, "prominence": 0.02}
+    one, many = run(extract=wishes)[1], run((8, 40, 40), extract=wishes)[1]
+    assert one.num_rows > whole.num_rows
+    assert_same(many, one)
