@@ -165,9 +165,9 @@ def _draw_synapse(picture: Floats, tissue: "Tissue", synapse: "Synapse", size: P
     height = np.einsum("c,czyx->zyx", synapse.normal, way)
     aside = np.sqrt(np.maximum((way**2).sum(axis=0) - height**2, 0))
     pedestal = (height > -4) & (height < 48) & (aside < 15)
-    platform = (np.abs(height - 50) < 11) & (aside < 46)
+    platform = (np.abs(height - 50) < 12) & (aside < 54)
     own = tissue.labels[box] == synapse.pre_label
-    picture[box] -= np.where(own & (pedestal | platform), random.uniform(78, 100), 0).astype(np.float32)
+    picture[box] -= np.where(own & (pedestal | platform), random.uniform(90, 115), 0).astype(np.float32)
     for post, label in zip(synapse.posts, synapse.post_labels, strict=True):
         box, way = _around(post, 70, size, picture.shape)
         far = np.sqrt((0.8 * way[0]) ** 2 + way[1] ** 2 + way[2] ** 2)

@@ -15,6 +15,8 @@ REACH_NM = 200.0
 SITE_SPACING_NM = 450.0
 POST_SPACING_NM = 90.0
 DENSITY_DEPTH_NM = 45.0
+OUT_OF_PLANE_NM = 60.0
+"""How many nm above or below its density a post-synaptic site may lie, so that both are seen together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def _posts(
     across = distance_transform_edt(labels != label, sampling=size)
     voxels = np.argwhere((across > 22) & (across < 36) & (gap > 16))
     far = np.linalg.norm((voxels - centre) * size, axis=1)
-    voxels = voxels[(far > 30) & (far < 160)]
+    voxels = voxels[(far > 30) & (far < 160) & (np.abs(voxels[:, 0] - centre[0]) * size[0] <= OUT_OF_PLANE_NM)]
     chosen: list[npt.NDArray[np.int64]] = []
     for voxel in random.permutation(voxels):
         if all(np.linalg.norm((voxel - c) * size) > POST_SPACING_NM for c in chosen):

@@ -120,9 +120,10 @@ class _Run:
         self, parameters: TrainingParameters, folder: TrainingFolder, samples: Samples, judged: Sequence[Cube], report: Report
     ) -> None:
         from tasks.synful.training.learner import Learner
+        from tasks.synful.training.sections import compute_by_sections
 
         self.parameters, self.folder, self.samples, self.judged, self.report = parameters, folder, samples, judged, report
-        network = starting_network(parameters)
+        network = compute_by_sections(starting_network(parameters))
         self.learner: Learner = Learner(network.to(device_of(parameters.device)).train(), parameters)
         self.done, self.skipped, self.in_a_row = 0, 0, 0
         if kept := folder.checkpoints():
