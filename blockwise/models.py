@@ -29,6 +29,7 @@ class Entry:
     sha256 : of what is fetched, hex; None where its publisher states none.
     kind : a zip of a folder, or a single file.
     folder : where it lies if it came with a package.
+    by_hand : how to come by it where no link is known.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Entry:
     kind: Literal["zip", "file"] = "zip"
     info: str = ""
     folder: Path | None = None
+    by_hand: str = ""
 
     @property
     def path(self) -> Path:
@@ -68,12 +70,15 @@ class Registry:
     entries : by name.
     check : called with a fetched model before it gets its place; raises where it is not usable.
     advise : called by `suggest`.
+    convert : called with another program's checkpoint and the file to write, and by keyword `parameters` (a file) and `activation`,
+        both optional; returns what it was, in a line.
     """
 
     task: str
     entries: Mapping[str, Entry] = field(default_factory=dict)
     check: Callable[[Path], object] | None = None
     advise: Callable[..., Suggestion] | None = None
+    convert: Callable[..., str] | None = None
 
     def suggest(self, **wishes: object) -> Suggestion:
         """The model that fits best; the wishes are the science's own, e.g. frame_rate (Hz) and indicator.
@@ -159,6 +164,8 @@ def get(name: str, folder: str | Path | None = None, *, registry: Registry | Non
         return entry.folder
     if target.exists():
         return target
+    if entry.url is None and entry.by_hand:
+        raise MissingError(f"model {name} is not at {target}: {entry.by_hand}")
     if entry.url is None:
         raise MissingError(f"model {name} comes with its package, but {entry.path} is not there: install the package again")
     if entry.kind == "file":

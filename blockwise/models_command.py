@@ -1,4 +1,4 @@
-"""`blockwise models`: list, get, suggest and update published models."""
+"""`blockwise models`: list, get, suggest and update published models, convert checkpoints."""
 
 import json
 from dataclasses import asdict
@@ -78,6 +78,28 @@ def update(url: Annotated[str, typer.Argument(help="A list of models: YAML, name
     names = update_list(url, chosen.task)
     new = [n for n in names if n not in chosen.entries]
     typer.echo(f"{len(names)} models read, {len(new)} of them new" + (f": {', '.join(new)}" if new else ""))
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(help="Of another program: a file, a folder, or what its files' names begin with.")],
+    out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    parameters: Annotated[Path | None, typer.Option(help="Its parameter.json, where none lies beside it.")] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="After the mask's logits, where its files do not tell: sigmoid, relu or none.")
+    ] = None,
+    task: Task = None,
+) -> None:
+    """Write a checkpoint of another program in our form, which needs none of its files any more."""
+    from blockwise.errors import ConfigError
+
+    known = [r for r in _registries(task).values() if r.convert]
+    if len(known) != 1 or known[0].convert is None:
+        raise ConfigError(f"say whose checkpoint it is: --task {' or --task '.join(sorted(r.task for r in known)) or 'of another kind'}")
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"{out}: the file to write ends in .safetensors")
+    typer.echo(known[0].convert(checkpoint, out, parameters=parameters, activation=activation), err=True)
+    typer.echo(str(out))
 
 
 def _registries(task: str | None) -> "dict[str, Registry]":

@@ -167,7 +167,7 @@ def test_get_prints_where_the_model_lies(site, folder):
     site.files["/m"] = zipped(readme="x")
     update_text = f"toy_30Hz: {{Link: '{site.url}/m'}}"
     (folder.parent / "list.yaml").write_text(update_text)
-    assert command("update", str(folder.parent / "list.yaml")).stdout == "1 models read, 1 of them new: toy_30Hz\n"
+    assert command("update", str(folder.parent / "list.yaml"), "--task", "cascade").stdout == "1 models read, 1 of them new: toy_30Hz\n"
     with pytest.raises(ModelError, match=r"model toy_30Hz: .* it has no config\.yaml"):
         command("get", "toy_30Hz")
 

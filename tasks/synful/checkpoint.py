@@ -91,7 +91,8 @@ def training_state(network: UNet) -> dict[str, Any]:
 
 
 def _facts(network: UNet) -> dict[str, Any]:
-    return {"parameters": network.config.to_json(), "activation": network.activation, "source": network.source}
+    source = "/".join(Path(network.source).parts[-2:])  # the folders above it are of this machine
+    return {"parameters": network.config.to_json(), "activation": network.activation, "source": source}
 
 
 def _agreed(read: NetworkParameters, stated: NetworkParameters | None) -> NetworkParameters:

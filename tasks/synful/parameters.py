@@ -22,6 +22,9 @@ TRAINING_KEYS = frozenset(
 )
 """Keys of the originals that do not shape the network; their values are kept."""
 
+SPELLINGS = {"downsample_factor": "downsample_factors"}
+"""Keys as the original's README spells them."""
+
 
 @dataclass(frozen=True)
 class NetworkParameters:
@@ -92,8 +95,9 @@ class NetworkParameters:
         """
         if not isinstance(values, Mapping):
             return cls._from_file(Path(values))
+        values = {SPELLINGS.get(key, key): value for key, value in values.items()}
         shaping = {n: values[n] for n in cls.__dataclass_fields__ if n in values and n != "training"}
-        if unknown := set(values) - set(shaping) - TRAINING_KEYS:
+        if unknown := _unknown(set(values) - set(shaping) - TRAINING_KEYS):
             raise ModelError(f"unknown keys {', '.join(sorted(unknown))}: a network has {', '.join(f for f in cls.__dataclass_fields__)}")
         if missing := {"fmap_num", "fmap_inc_factor", "downsample_factors"} - set(shaping):
             raise ModelError(f"{', '.join(sorted(missing))} missing: a parameter.json states them")
@@ -125,6 +129,15 @@ class NetworkParameters:
     def with_training(self, **keys: Any) -> Self:
         """The same network with other training keys."""
         return replace(self, training={**self.training, **keys})
+
+
+def _unknown(keys: set[str]) -> set[str]:
+    """Those that are not keys of this project's training either."""
+    if not keys:
+        return keys
+    from tasks.synful.training.parameters import TrainingParameters
+
+    return keys - set(TrainingParameters.model_fields)
 
 
 def triple(values: Iterable[int]) -> Triple:
