@@ -24,8 +24,8 @@ def layer_names(network: UNet) -> dict[str, torch.nn.Module]:
     named: dict[str, torch.nn.Module] = {}
     for level, left in enumerate(network.left):
         named |= {f"unet_layer_{level}_left_{i}": c for i, c in enumerate(left.convolutions)}
-    for number, decoder in enumerate(network.decoders):
-        for level in reversed(range(network.shape.levels)):
+    for level in reversed(range(network.shape.levels)):
+        for number, decoder in enumerate(network.decoders):
             scope = f"decoder_{number}_layer_{level}"
             named[f"{scope}/unet_up_{level + 1}_to_{level}"] = decoder.up[level]
             named |= {f"{scope}/unet_layer_{level}_right_{i}": c for i, c in enumerate(decoder.right[level].convolutions)}
