@@ -7,6 +7,7 @@ import numpy as np
 
 from blockwise.geometry import Domain, Region
 from blockwise.grid import Block, Grid, GridSpec, Ids
+from blockwise.reduce import Reduction
 from blockwise.storage.tables import TableParts
 from blockwise.storage.writes import Array, Write
 from blockwise.task import FrozenResult, Task
@@ -33,14 +34,23 @@ class Collect(Task):
     own : parts whose rows lie in their block's core.
     spanning : parts whose rows lie within `reach` voxels of their block.
     mask : which blocks have parts, as `Task.mask`.
+    counts : of the blocks, for the report.
     """
 
     name: ClassVar[str] = "collect"
 
     def __init__(
-        self, own: Sequence[TableParts], spanning: Sequence[TableParts], cells: Cells, *, reach: Sequence[int], mask: Mask | None
+        self,
+        own: Sequence[TableParts],
+        spanning: Sequence[TableParts],
+        cells: Cells,
+        *,
+        reach: Sequence[int],
+        mask: Mask | None,
+        counts: Reduction | None = None,
     ) -> None:
         self.own, self.spanning, self.cells, self.reach, self.blocks_mask = tuple(own), tuple(spanning), cells, tuple(reach), mask
+        self.counts = counts
 
     def domains(self) -> Sequence[Domain]:
         return self.cells.grid.domains
@@ -90,7 +100,13 @@ class Collect(Task):
         return None if found is None else [found]
 
     def finish(self) -> FrozenResult:
-        return FrozenResult({"partners": count_rows(self.cells.folder)})
+        found: dict[str, object] = {"partners": count_rows(self.cells.folder), "data set": str(self.cells.folder)}
+        if self.counts is None:
+            return FrozenResult(found)
+        sums = {name: column[0].as_py() for name, column in zip(self.counts.parts.schema.names, self.counts.result().columns, strict=True)}
+        found |= {"blocks of one grey value": sums["constant"], "components across blocks": sums["seeds"], "oversized": sums["oversized"]}
+        far = f"{sums['oversized']} components are longer than max_blob_um and were left out: look at parts/oversized, or raise it"
+        return FrozenResult(found, (far,) if sums["oversized"] else ())
 
 
 def count_rows(folder: object) -> int:

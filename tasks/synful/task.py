@@ -47,21 +47,22 @@ class Pipeline(VolumeStage):
         own: list[Task] = [*(self.job.grey.stages() if self.job.grey else ()), self]
         if first is not self:
             own.append(first)
-        spanning, counts = Spanning(self.job, first), self.counts(first)
-        collect = self.collect(first, spanning)
+        spanning = Spanning(self.job, first)
+        counts = self.counts(spanning)
+        collect = self.collect(first, spanning, counts[-1])
         return [*own, spanning, *counts, collect, *self.after(collect.cells)]
 
-    def counts(self, first: ExtractingStage) -> tuple[Reduction, ...]:
-        return reduction_stages(first.all_parts()[2], sum_columns(), name="counts", mask=first.mask)
+    def counts(self, spanning: Spanning) -> tuple[Reduction, ...]:
+        return reduction_stages(spanning.all_parts()[2], sum_columns(), name="counts", mask=spanning.mask)
 
-    def collect(self, first: ExtractingStage, spanning: Spanning) -> Collect:
+    def collect(self, first: ExtractingStage, spanning: Spanning, counts: Reduction) -> Collect:
         job = self.job
         cells = Cells(job.output, "partners", cell_grid(job.domain, job.core, self.options.cell_um))
         reach = in_voxels(self.options.extract.max_blob_um * 1000, job.domain.voxel_size)
         own, merged = first.all_parts()[0], spanning.all_parts()[0]
         if self.options.extract.split_distance is not None:  # hills of a component may lie beyond the core that holds its site
-            return Collect([], [own, merged], cells, reach=reach, mask=job.block_mask)
-        return Collect([own], [merged], cells, reach=reach, mask=job.block_mask)
+            return Collect([], [own, merged], cells, reach=reach, mask=job.block_mask, counts=counts)
+        return Collect([own], [merged], cells, reach=reach, mask=job.block_mask, counts=counts)
 
     def after(self, cells: Cells) -> Sequence[Task]:
         """Stages over cells: mapping, and what follows."""

@@ -4,7 +4,8 @@
     stored   synful (network, predictions kept) -> extract -> spanning
 
 Parts of a block, below `<output>/parts`: `partners`, whose post sites its core holds; `seeds` of components that it does not see whole;
-`blocks`, one row of counts. `spanning` looks again at the seeds in boxes as large as it takes, and writes `merged` and `oversized`.
+`blocks`, one row of counts. `spanning` looks again at the seeds in boxes as large as it takes, writes `merged` and `oversized`, and hands
+the counts on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from blockwise.storage import OutputArray
 from blockwise.storage.tables import TableParts
 from blockwise.storage.writes import Array, Write
 from blockwise.task import OutputLayout, Task
-from tasks.synful.extraction import Extraction, Predictions, seed_schema
+from tasks.synful.extraction import Extraction, Predict, Predictions, seed_schema
 from tasks.synful.partners import schema
 from tasks.synful.raw import RawReader, is_constant
 
@@ -32,10 +33,10 @@ State = tuple["Predictor | None", Extraction]
 
 
 def block_schema() -> "pa.Schema":
-    """Counts of one block: 1, its partners, its seeds, 1 where it was of one grey value and no network ran."""
+    """Counts of one block: 1, its partners, its seeds, 1 where it was of one grey value and no network ran, components too long to merge."""
     import pyarrow as pa
 
-    return pa.schema([pa.field(n, pa.int64(), nullable=False) for n in ("blocks", "partners", "seeds", "constant")])
+    return pa.schema([pa.field(n, pa.int64(), nullable=False) for n in ("blocks", "partners", "seeds", "constant", "oversized")])
 
 
 class VolumeStage(Task):
@@ -93,7 +94,7 @@ class ExtractingStage(VolumeStage):
         tables = (schema().empty_table(), seed_schema().empty_table())
         if predictions is not None:
             tables = extraction.block(predictions, core)
-        counts = [1, tables[0].num_rows, tables[1].num_rows, int(predictions is None)]
+        counts = [1, tables[0].num_rows, tables[1].num_rows, int(predictions is None), 0]
         return [*tables, pa.table([[n] for n in counts], schema=block_schema())]
 
 
@@ -250,24 +251,34 @@ class Spanning(VolumeStage):
         return self.source.relevant_options()
 
     def all_parts(self) -> tuple[TableParts, ...]:
-        return self.parts("merged", schema()), self.parts("oversized", seed_schema())
+        return self.parts("merged", schema()), self.parts("oversized", seed_schema()), self.parts("counts", block_schema())
 
     def open(self) -> None:
-        self.seeds = self.source.all_parts()[1]
+        _, self.seeds, self.blocks = self.source.all_parts()
         self.source.open()
 
     def setup(self, device: str) -> State:
         return self.source.setup(device)
 
-    def read(self, block: Block) -> "pa.Table":
-        return self.seeds.read(self.seeds.grid.block(block.id))
+    def read(self, block: Block) -> tuple["pa.Table", "pa.Table"]:
+        same = self.seeds.grid.block(block.id)
+        return self.seeds.read(same), self.blocks.read(same)
 
-    def compute(self, inputs: "pa.Table", state: State) -> tuple["pa.Table", "pa.Table"]:
-        predictor, extraction = state
+    def compute(self, inputs: tuple["pa.Table", "pa.Table"], state: State) -> list["pa.Table"]:
+        import pyarrow as pa
+
+        (seeds, counts), (predictor, extraction) = inputs, state
+        merged, oversized = extraction.merged(seeds, self._predict(predictor))
+        names, (row,) = counts.schema.names, counts.to_pylist()
+        row |= {"partners": row["partners"] + merged.num_rows, "oversized": oversized.num_rows}
+        return [merged, oversized, pa.table([[row[n]] for n in names], schema=block_schema())]
+
+    def _predict(self, predictor: "Predictor | None") -> Predict:
         if predictor is None:
-            return extraction.merged(inputs, self.source.predictions)  # type: ignore[attr-defined]
+            stored: Predict = self.source.predictions  # type: ignore[attr-defined]
+            return stored
         raw = self.source.raw  # type: ignore[attr-defined]
-        return extraction.merged(inputs, lambda region: predictor.box(region, raw.read))
+        return lambda region: predictor.box(region, raw.read)
 
 
 def read_tile(raw: RawReader, block: Block, *, skip_constant: bool) -> Array | None:

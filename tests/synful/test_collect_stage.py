@@ -44,7 +44,7 @@ def test_every_partner_is_in_one_cell(tmp_path, cell_um):
     run_serially(stage)
     found = read_partners(cells.folder)
     assert ordered(found).equals(ordered(rows))
-    assert stage.finish().figures == {"partners": 500}
+    assert stage.finish().figures["partners"] == 500
     assert all(s % c == 0 for s, c in zip(cells.grid.spec.shape, BLOCKS.spec.shape, strict=True))
 
 

@@ -11,6 +11,7 @@ from blockwise.testing import run_serially
 from tasks.synful.cells import read_partners
 from tasks.synful.partners import POST, PRE, ordered, points
 from tasks.synful.task import ExtractedSynful, Synful
+from tasks.synful.volume_stages import Spanning
 from tests.synful.small import OFFSET, SIZE, random_network, write_volume
 
 SHAPE = (20, 100, 108)
@@ -58,6 +59,10 @@ def whole(run):
     return run()[1]
 
 
+def counts_of(task):
+    return task.counts(Spanning(task.job, task.extracting()))[-1].result().to_pydict()
+
+
 def assert_same(found, wanted):
     for name in ("id", *PRE, *POST):
         assert found[name].equals(wanted[name]), name
@@ -67,7 +72,7 @@ def assert_same(found, wanted):
 @pytest.mark.parametrize("blocks", [(8, 40, 40), (3, 24, 56)])
 def test_blocks_give_the_partners_of_the_whole_volume(run, whole, blocks):
     task, found = run(blocks)
-    counts = task.counts(task.extracting())[-1].result().to_pydict()
+    counts = counts_of(task)
     assert counts["seeds"][0] > 5, "no component spans blocks: the test shows nothing"
     assert found.num_rows > 500
     assert_same(found, whole)
@@ -119,7 +124,7 @@ def test_blocks_of_one_grey_value_need_no_network(run, place):
     raw = open_source(str(place / "raw.zarr"), "raw").read(Region((0, 0, 0), (20, 100, 100)))
     array.write(Region((0, 0, 0), (20, 100, 100)), raw).future.result()
     task, _ = run((8, 40, 40), source={"path": str(place / "half.zarr")})
-    counts = task.counts(task.extracting())[-1].result().to_pydict()
+    counts = counts_of(task)
     assert 0 < counts["constant"][0] < counts["blocks"][0]
 
 
@@ -154,9 +159,9 @@ def test_grey_values_of_the_whole_volume_decide(run, method):
 def test_components_beyond_the_largest_are_reported_not_merged(run, whole):
     task, found = run((8, 40, 40), extract={"max_blob_um": 0.05})
     assert found.num_rows < whole.num_rows
-    oversized = [s for s in task.stages() if s.name == "spanning"][0].all_parts()[1]
-    rows = sum(oversized.read(b).num_rows for b in oversized.grid.blocks(np.arange(len(oversized.grid))))
-    assert rows > 0
+    collect = next(s for s in task.stages() if s.name == "collect")
+    assert collect.finish().figures["oversized"] == counts_of(task)["oversized"][0] > 0
+    assert "longer than max_blob_um" in collect.finish().warnings[0]
 
 
 @pytest.mark.parametrize(
