@@ -7,6 +7,7 @@ another stage, recomputes these and nothing before them.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -217,7 +218,7 @@ class Shuffle(CellStage):
     def write(self, block: Block, result: "pa.Table") -> Sequence[Write]:
         borders = np.flatnonzero(np.diff(result[BUCKET].to_numpy())) + 1
         edges = [0, *borders.tolist(), result.num_rows]
-        groups = [result.slice(b, e - b) for b, e in zip(edges, edges[1:], strict=False)]
+        groups = [result.slice(b, e - b) for b, e in pairwise(edges)]
         return [self.target.write(block, *groups)]
 
 

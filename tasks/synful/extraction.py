@@ -46,7 +46,8 @@ class Predictions:
         return Region(self.begin, tuple(b + n for b, n in zip(self.begin, self.mask.shape, strict=True)))
 
 
-Predict = Callable[[Region], Predictions]
+OfBox = Callable[[Region], Predictions]
+"""Predictions of any box of the data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class Extraction:
     def _parted(self, blobs: "Blobs", predictions: Predictions) -> "Blobs":
         """Components parted into hills, each a component of its own with the voxels that are left to it."""
         from scipy import ndimage
+
         from tasks.synful.blobs import Blobs, find_blobs
         from tasks.synful.splitting import split_component
 
@@ -131,7 +133,7 @@ class Extraction:
                 parts.append(_moved(found, begin, self.voxel_size, 1 if o.score == "count" else scale))
         return Blobs(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Blobs)))
 
-    def merged(self, seeds: "pa.Table", predict: Predict) -> tuple["pa.Table", "pa.Table"]:
+    def merged(self, seeds: "pa.Table", predict: OfBox) -> tuple["pa.Table", "pa.Table"]:
         """Partners of the components that seeds belong to, each once, and the seeds of those longer than `max_blob_um`."""
         import pyarrow as pa
 
@@ -149,7 +151,7 @@ class Extraction:
                     found.append(rows)
         return pa.concat_tables(found), seeds.take(pa.array(oversized, pa.int64()))
 
-    def whole_component(self, first: tuple[int, ...], box: Region, predict: Predict) -> "pa.Table | Region | None":
+    def whole_component(self, first: tuple[int, ...], box: Region, predict: OfBox) -> "pa.Table | Region | None":
         """The partner of the component whose first voxel is `first`, looked for in boxes that grow.
 
         Returns

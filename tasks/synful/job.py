@@ -67,7 +67,7 @@ class Job:
         ConfigError, InputError, ModelError : names what does not fit, and with what.
         """
         options = config.options_as(SynfulOptions)
-        path, output = _given(config)
+        _, output = _given(config)
         networks = read_networks(config.model.path, options.network)
         raw, warnings = _raw(config, options, networks)
         domain = raw.domain()

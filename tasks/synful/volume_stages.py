@@ -19,7 +19,7 @@ from blockwise.storage import OutputArray
 from blockwise.storage.tables import TableParts
 from blockwise.storage.writes import Array, Write
 from blockwise.task import OutputLayout, Task
-from tasks.synful.extraction import Extraction, Predict, Predictions, seed_schema
+from tasks.synful.extraction import Extraction, OfBox, Predictions, seed_schema
 from tasks.synful.partners import schema
 from tasks.synful.raw import RawReader, is_constant
 
@@ -33,7 +33,7 @@ State = tuple["Predictor | None", Extraction]
 
 
 def block_schema() -> "pa.Schema":
-    """Counts of one block: 1, its partners, its seeds, 1 where it was of one grey value and no network ran, components too long to merge."""
+    """Counts of one block: 1, partners, seeds, 1 where it was of one grey value and no network ran, components too long to merge."""
     import pyarrow as pa
 
     return pa.schema([pa.field(n, pa.int64(), nullable=False) for n in ("blocks", "partners", "seeds", "constant", "oversized")])
@@ -273,9 +273,9 @@ class Spanning(VolumeStage):
         row |= {"partners": row["partners"] + merged.num_rows, "oversized": oversized.num_rows}
         return [merged, oversized, pa.table([[row[n]] for n in names], schema=block_schema())]
 
-    def _predict(self, predictor: "Predictor | None") -> Predict:
+    def _predict(self, predictor: "Predictor | None") -> OfBox:
         if predictor is None:
-            stored: Predict = self.source.predictions  # type: ignore[attr-defined]
+            stored: OfBox = self.source.predictions  # type: ignore[attr-defined]
             return stored
         raw = self.source.raw  # type: ignore[attr-defined]
         return lambda region: predictor.box(region, raw.read)

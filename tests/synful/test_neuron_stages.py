@@ -33,7 +33,7 @@ def write_array(path, name, values):
     )  # fmt: skip
     for corner in np.ndindex(3, 3, 3):
         begin = np.array(corner) * (8, 32, 32)
-        region = Region(tuple(begin.tolist()), tuple((begin + (8, 32, 32)).tolist()))
+        region = Region(tuple(begin.tolist()), tuple((begin + np.array((8, 32, 32))).tolist()))
         array.write(region, values[region.slices].copy()).future.result()
 
 
@@ -48,7 +48,7 @@ def place(tmp_path_factory):
     voxels = random.integers(0, VOLUME.shape, (4000, 3))
     post = voxels * np.array(SIZE) + OFFSET
     pre = post + random.integers(-20, 20, (4000, 3)) * 4
-    rows = ordered(table(pre, post, random.random(4000), cantor_ids(voxels + (10, 20, 0))))
+    rows = ordered(table(pre, post, random.random(4000), cantor_ids(voxels + np.array((10, 20, 0)))))
     cells = Cells(str(folder / "out"), "partners", cell_grid(VOLUME, (3, 12, 12), 0.1))
     cells.create()
     where = np.floor((points(rows, "post") - OFFSET) / SIZE).astype(int)

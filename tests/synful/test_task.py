@@ -109,7 +109,7 @@ def test_integers_without_a_scale_are_refused(run, place):
 
 
 def test_a_region_of_interest_leaves_the_rest_out(run, whole):
-    low, size = np.array(OFFSET) + (160, 100, 100), np.array((400, 200, 160))
+    low, size = np.array(OFFSET) + np.array((160, 100, 100)), np.array((400, 200, 160))
     task, found = run((8, 40, 40), volume={"roi_offset": tuple(low), "roi_shape": tuple(size)})
     post = points(whole, "post")
     assert_same(found, whole.filter(((post >= low) & (post < low + size)).all(axis=1)))
