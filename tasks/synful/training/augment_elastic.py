@@ -75,7 +75,7 @@ class Field:
         far = ((self._at(around) - wanted) ** 2).sum(axis=-1)
         best = far.argmin(axis=0)
         found = around[best, np.arange(len(at))].astype(np.float64)
-        found[far[best, np.arange(len(at))] > 2.5] = np.nan
+        found[far[best, np.arange(len(at))] > 1] = np.nan
         return found + self.region.begin
 
     def _back(self, steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
