@@ -1,16 +1,15 @@
-"""`blockwise demo`: simulate a set of recordings with known spikes, infer their rates blockwise with the shipped model, and compare."""
+"""`blockwise demo cascade`: simulate recordings with known spikes, infer their rates blockwise with the shipped model, and compare."""
 
 import os
-import sys
-import time
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
 import typer
+
+from tasks.demonstration import Shown, draw, run_shown
 
 MODEL = "blockwise_EXC_30Hz_smoothing50ms_causalkernel"
 
@@ -43,32 +42,13 @@ def demo(
     workers: Annotated[int, typer.Option(help="Local workers.")] = 2,
 ) -> None:
     """Simulate three recordings, infer their spike rates on local workers, compare with the true spikes, draw a picture."""
-    from blockwise.config import load_config, with_places
-    from blockwise.monitor.progress import subscriber_for
-    from blockwise.run import run
-    from blockwise.upkeep import report
-
     folder.mkdir(parents=True, exist_ok=True)
     spikes = {s.name: _simulate(s, number, folder) for number, s in enumerate(SESSIONS)}
     file = folder / "run.toml"
     file.write_text(configuration(folder, workers))
-    began = time.perf_counter()
-    addresses: list[str] = []
-    with closing(subscriber_for(sys.stderr)) as show:
-        outcome = run(with_places(load_config(file), file), subscribers=[show, lambda event: _note(event, addresses)])
-    took_s = time.perf_counter() - began
-    if outcome.exit_code:
-        raise typer.Exit(outcome.exit_code)
-    page = report(folder / "run.run")
-    _draw(folder)
-    _print_results(folder, spikes, took_s, addresses, page)
-
-
-def _note(event: Any, addresses: list[str]) -> None:
-    from blockwise.events import RunStarted
-
-    if isinstance(event, RunStarted):
-        addresses += [event.dashboard, event.page]
+    shown = run_shown(file)
+    draw(file, folder / "demo.png")
+    _print_results(folder, spikes, shown)
 
 
 def _simulate(session: Session, number: int, folder: Path) -> npt.NDArray[np.uint8]:
@@ -87,7 +67,7 @@ def _simulate(session: Session, number: int, folder: Path) -> npt.NDArray[np.uin
 def configuration(folder: Path, workers: int) -> str:
     """The run as a configuration that a user could have written."""
     sessions = "\n".join(f'[[input.sessions]]\npath = "{folder / s.name}.npy"\nframe_rate = {s.frame_rate}\n' for s in SESSIONS)
-    return f"""# Written by `blockwise demo`: three simulated recordings, spike rates with the model that blockwise ships.
+    return f"""# Written by `blockwise demo cascade`: three simulated recordings, spike rates with the model that blockwise ships.
 task = "cascade"
 
 [model]
@@ -102,16 +82,7 @@ workers = {workers}
 {sessions}"""
 
 
-def _draw(folder: Path) -> None:
-    from blockwise.config import load_config, with_places
-    from blockwise.run import load_task
-
-    file = folder / "run.toml"
-    picture = load_task(with_places(load_config(file), file)).pictures()[0]
-    (folder / "demo.png").write_bytes(picture.png)
-
-
-def _print_results(folder: Path, spikes: dict[str, npt.NDArray[np.uint8]], took_s: float, addresses: list[str], page: Path) -> None:
+def _print_results(folder: Path, spikes: dict[str, npt.NDArray[np.uint8]], shown: Shown) -> None:
     for session in SESSIONS:
         rates = np.load(folder / f"predictions_{session.name}.npy", mmap_mode="r")
         found = median_correlation(spikes[session.name], rates, session.frame_rate)
@@ -120,13 +91,13 @@ def _print_results(folder: Path, spikes: dict[str, npt.NDArray[np.uint8]], took_
             f"noise {session.noise_level:g}: median correlation with the true spikes {found:.2f}"
         )
     hours = sum(s.neuron_hours for s in SESSIONS)
-    if addresses:
-        typer.echo(f"{hours:.1f} neuron-hours in {took_s:.1f} s, {hours / took_s:.2f} neuron-hours/s, start of the workers included")
+    if shown.addresses:
+        typer.echo(
+            f"{hours:.1f} neuron-hours in {shown.took_s:.1f} s, {hours / shown.took_s:.2f} neuron-hours/s, start of the workers included"
+        )
     else:
         typer.echo(f"{hours:.1f} neuron-hours, all done before: delete {folder} to see it run again")
-    for what, where in zip(("Dask dashboard (while it ran)", "live page (while it ran)"), addresses, strict=False):
-        typer.echo(f"{what}: {where}")
-    typer.echo(f"run folder: {folder / 'run.run'}\nreport: {page}\npicture: {folder / 'demo.png'}\nrates: {folder / 'run.zarr'}")
+    shown.echo(picture=folder / "demo.png", rates=folder / "run.zarr")
 
 
 def median_correlation(spikes: npt.NDArray[np.uint8], rates: npt.NDArray[np.float32], frame_rate: float, smoothing: float = 0.05) -> float:

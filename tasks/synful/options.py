@@ -112,6 +112,21 @@ class MapOptions(TaskOptions):
         return self
 
 
+class EvaluateOptions(TaskOptions):
+    """`[options.evaluate]`: compare with true partners, which cover the volume or its region of interest.
+
+    truth : .parquet or .csv with sites and, unless by = "none", the ids that must agree.  match_distance, merge_within : nm.
+    """
+
+    truth: Place
+    by: Literal["segment", "body", "skeleton", "none"] = "segment"
+    match_on: Literal["both", "pre", "post"] = "both"
+    match_distance: float = Field(400.0, gt=0)
+    merge_within: float | None = Field(None, gt=0)
+    min_score: float | None = None
+    drop_same_id: bool = False
+
+
 class SynfulOptions(TaskOptions):
     """All of `[options]`.
 
@@ -128,11 +143,25 @@ class SynfulOptions(TaskOptions):
     store: StoreOptions = StoreOptions()
     map: MapOptions = MapOptions()
     filter: FilterOptions | None = None
+    evaluate: EvaluateOptions | None = None
     cell_um: float = Field(10.0, gt=0)
     exports: tuple[Literal["csv", "sqlite", "cremi", "npz", "neuroglancer", "cave", "mongodb"], ...] = ()
 
     @model_validator(mode="after")
     def _has_neurons(self) -> "SynfulOptions":
-        if self.filter is not None and self.map.segmentation is None:
+        if self.filter is None:
+            return self
+        if self.map.segmentation is None:
             raise ValueError("filter looks at the segments of both sites: set map.segmentation, or leave filter out")
+        known = {"segment", *(i for i, given in (("body", self.map.bodies), ("skeleton", self.map.skeletons)) if given)}
+        for step in self.filter.steps():
+            if lacking := {c.rpartition("_")[0] for c in step.columns if c.endswith(("_pre", "_post"))} - known:
+                needed = {"body": "map.bodies", "skeleton": "map.skeletons"}[min(lacking)]
+                key = "merge_by" if step.name == "merge_within_nm" else step.name
+                raise ValueError(f"filter.{step.name} looks at the {min(lacking)} of both sites: set {needed}, or filter.{key} = 'segment'")
+        if self.filter.merge_within_nm is not None and self.filter.merge_by == "skeleton":
+            raise ValueError(
+                "filter.merge_by = 'skeleton': a run filters pairs of segments or bodies apart from each other, and those of one pair of "
+                "skeletons may be many; merge by 'segment' or 'body', or the finished table with tasks.synful.filter_partners"
+            )
         return self

@@ -1,4 +1,4 @@
-"""The Synful networks known by name: the published ones and those of a newer list the user read."""
+"""The Synful networks known by name: the published ones, those of a newer list the user read, and the one that comes with this package."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,7 +73,11 @@ def published() -> dict[str, PublishedNetwork]:
 def registry() -> Registry:
     """The registry of Synful networks; a name of the user's newer list goes before the published one."""
     entries = {n.name: Entry(n.name, info=n.info, by_hand=n.by_hand) for n in published().values()}
-    return Registry(TASK, entries | updated_list(TASK), check=_check, convert=_convert)
+    shipped = {
+        f.parent.name: Entry(f.parent.name, info="comes with blockwise, for simulated volumes only", folder=f.parent)
+        for f in sorted((Path(__file__).parent / "weights").glob("*/network.safetensors"))
+    }
+    return Registry(TASK, entries | updated_list(TASK) | shipped, check=_check, convert=_convert)
 
 
 def _check(folder: Path) -> None:

@@ -71,6 +71,20 @@ def pictures(job: "Job") -> Sequence[Picture]:
     return (Picture("partners", figure, caption),)
 
 
+def curve_picture(curve: "pa.Table") -> Picture:
+    """Precision, recall and F-score over the score."""
+    import pyarrow.compute as pc
+
+    from tasks.synful.curves import best, plot_curves
+
+    finite = curve.filter(pc.is_finite(curve["min_score"]))
+    shown = finite if finite.num_rows else curve
+    top = best(shown)
+    return Picture(
+        "evaluation", plot_curves({"partners": shown}), f"Best F-score {top['f_score']:.3f}, of scores from {top['min_score']:.3g} on."
+    )
+
+
 def busiest(partners: "pa.Table", job: "Job") -> Region:
     """One section, and in it the square with most post sites."""
     domain = job.domain

@@ -19,6 +19,7 @@ from tasks.synful.cell_stages import AssignClefts, CellStage, MapSegments, MapSk
 from tasks.synful.cells import Cells
 from tasks.synful.collect_stage import Collect, cell_grid
 from tasks.synful.columns import Identity
+from tasks.synful.evaluate_stage import Evaluate
 from tasks.synful.job import Job
 from tasks.synful.options import SynfulOptions
 from tasks.synful.pair_stages import Filter, bucket_count
@@ -71,12 +72,19 @@ class Pipeline(VolumeStage):
             if getattr(self.options.map, wanted):
                 stages.append(make(cells, self.options.map))
                 cells = stages[-1].target
+        last = self.filtered(cells)
+        final = last[-1].kept if last else cells
+        judged = [Evaluate(final, self.options.evaluate)] if self.options.evaluate else []
+        return [*stages, *last, *judged]
+
+    def filtered(self, cells: Cells) -> tuple[()] | tuple[Shuffle, Filter]:
+        """The shuffle and the filters, where some are wanted."""
         if self.options.filter is None:
-            return stages
+            return ()
         by: Identity = "body" if self.options.map.bodies else "segment"
         buckets = bucket_count(cells.grid)
         shuffle = Shuffle(cells, by, buckets)
-        return [*stages, shuffle, Filter(shuffle.target, by, buckets, self.options.filter)]
+        return shuffle, Filter(shuffle.target, by, buckets, self.options.filter)
 
     def resolved(self) -> Mapping[str, object]:
         return {"blocks.shape": list(self.job.core)} if self.job.auto else {}
@@ -87,9 +95,10 @@ class Pipeline(VolumeStage):
         return describe(self.job)
 
     def pictures(self) -> Sequence[Picture]:
-        from tasks.synful.results import pictures
+        from tasks.synful.results import curve_picture, pictures
 
-        return pictures(self.job)
+        judged = [s for s in self.stages() if isinstance(s, Evaluate) and s.parts.complete(s.grid.block(0))]
+        return [*pictures(self.job), *(curve_picture(s.curve()) for s in judged)]
 
     def finish(self) -> FrozenResult | None:
         return FrozenResult(warnings=self.job.warnings)

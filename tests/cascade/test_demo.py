@@ -15,7 +15,7 @@ from tests.runs import blockwise
 def demo(tmp_path_factory):
     """A folder in which the demo ran, and what it said."""
     folder = tmp_path_factory.mktemp("demo") / "here"
-    return folder, blockwise("demo", folder, "--workers", 1)
+    return folder, blockwise("demo", "cascade", folder, "--workers", 1)
 
 
 def test_the_shipped_model_is_there_in_full():
@@ -47,7 +47,7 @@ def test_it_leaves_a_run_folder_a_report_a_picture_and_rates(demo):
 def test_again_it_computes_nothing_and_says_the_same(demo):
     folder, told = demo
     before = (folder / "run.zarr" / "monday" / "spike_rates" / "c.0.0").stat().st_mtime_ns
-    again = blockwise("demo", folder, "--workers", 1)
+    again = blockwise("demo", "cascade", folder, "--workers", 1)
     assert again.code == 0
     assert again.out.splitlines()[:3] == told.out.splitlines()[:3]
     assert (folder / "run.zarr" / "monday" / "spike_rates" / "c.0.0").stat().st_mtime_ns == before
