@@ -33,7 +33,7 @@ Lengths = tuple[Count, Count, Count]
 
 def slab_sections(maps: int, plane: Sequence[Any], multiple: int = 1, device: str = "cpu") -> Any:
     """Sections of a slab of so many feature maps, a multiple of the pooling's; numbers, or arrays of them."""
-    fit = SLAB_BYTES.get(device, SLAB_BYTES["cuda"]) // (4 * maps * prod(plane))
+    fit = SLAB_BYTES["cpu" if device == "cpu" else "cuda"] // (4 * maps * prod(plane))
     return -(-np.maximum(LEAST_SECTIONS, fit) // multiple) * multiple
 
 
