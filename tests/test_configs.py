@@ -38,12 +38,20 @@ def make_ground_truth() -> None:
     make(Path("Ground_truth"), datasets=1, neurons=1)
 
 
+def make_synful() -> None:
+    from tests.synful.named import write_demo, write_inputs, write_networks
+
+    for write in (write_networks, write_inputs, write_demo):
+        write(Path())
+
+
 INPUTS: dict[str, Callable[[], object]] = {
     "cascade": lambda: np.save("recording.npy", dff()),
     "cascade_set": make_mat,
     "cascade_long": make_zarr,
     "cascade_shared_ledger": lambda: np.save("recordings/monday.npy", dff()),
     "cascade_training": make_ground_truth,
+    **dict.fromkeys((p.stem for p in PRESETS if "synful" in p.stem), make_synful),
 }
 
 
@@ -66,7 +74,7 @@ def test_preset_is_planned(preset: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     Path("recordings").mkdir()
     INPUTS[preset.stem]()
-    for name in MODELS:
+    for name in MODELS if "synful" not in preset.stem else ():
         make_model(name)
     before = sorted(tmp_path.rglob("*"))
     found = plan(with_places(load_config(preset), tmp_path / preset.name), pilot_blocks=0)
