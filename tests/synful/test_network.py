@@ -32,7 +32,7 @@ def raw(shape, count=1):
 )
 def test_slabs_give_what_all_at_once_gives(changes, monkeypatch):
     made = network(**changes)
-    x = raw([n + 3 * p for n, p in zip(made.shape.smallest_input, made.shape.product, strict=True)], 2)
+    x = raw([n + k * p for n, k, p in zip(made.shape.smallest_input, (3, 1, 1), made.shape.product, strict=True)], 2)
     whole = made(x)
     monkeypatch.setattr(memory, "SLAB_BYTES", {"cpu": 1})
     monkeypatch.setattr(memory, "LEAST_SECTIONS", 3)
