@@ -43,7 +43,8 @@ class Job:
     domain : the volume.
     raw, networks, tiling : of a run with networks.
     predictions : of one that extracts from stored predictions.
-    core, halo : voxels that a block owns, and that its extraction sees around them.
+    core, halo : voxels that a block of the extraction owns, and that it sees around them. Where predictions are kept, the tiles of the
+        network may be smaller than such a block.
     """
 
     options: SynfulOptions
@@ -74,12 +75,13 @@ class Job:
         tiling = _tiling(config, options, networks, domain)
         check_mirrors(tiling, FLIPPED[options.network.flips])
         halo = tiling.halo if options.mode == "fused" else _extraction_halo(options, domain)
-        _check_radius(options, halo, domain)
+        core = tiling.core if options.mode == "fused" else _several(tiling.core, halo)
+        _check_context(options, core, halo, domain)
         return cls(
             options,
             output,
             domain,
-            tiling.core,
+            core,
             halo,
             raw=raw,
             networks=networks,
@@ -100,9 +102,9 @@ class Job:
         path, output = _given(config)
         predictions = StoredPredictions.find(path, options.store, config.input.voxel_size, config.input.offset)
         halo = _extraction_halo(options, predictions.domain)
-        _check_radius(options, halo, predictions.domain)
         core = config.blocks.shape
         chosen = predictions.usual_core() if core == "auto" else _three(core)
+        _check_context(options, chosen, halo, predictions.domain)
         return cls(options, output, predictions.domain, chosen, halo, predictions=predictions, auto=core == "auto")
 
     @property
@@ -112,16 +114,21 @@ class Job:
     @cached_property
     def block_mask(self) -> BlockMask | None:
         """Which blocks are computed; None: all."""
+        return self.mask_of(self.core)
+
+    def mask_of(self, core: Triple) -> BlockMask | None:
+        """The same for blocks of another shape."""
         volume = self.options.volume
         roi = roi_in_voxels(self.domain, volume.roi_offset, volume.roi_shape)
         if roi is None and volume.mask is None:
             return None
-        return BlockMask(self.domain, self.core, roi, volume.mask, volume.mask_variable)
+        return BlockMask(self.domain, core, roi, volume.mask, volume.mask_variable)
 
     @property
     def chunks(self) -> Triple:
-        """Chunks of predictions that are kept: divisors of the core, near 256 (spec 1.4)."""
-        z, y, x = (min((d for d in range(1, n + 1) if n % d == 0), key=lambda d: abs(d - 256)) for n in self.core)
+        """Chunks of predictions that are kept: divisors of a tile, near 256 (spec 1.4)."""
+        assert self.tiling is not None
+        z, y, x = (min((d for d in range(1, n + 1) if n % d == 0), key=lambda d: abs(d - 256)) for n in self.tiling.core)
         return z, y, x
 
     def views(self) -> Views:
@@ -192,8 +199,11 @@ class Job:
 
     def about(self) -> dict[str, Any]:
         """What the metadata of results say of how they were made."""
-        assert self.raw is not None
+        extract = self.options.extract.model_dump(mode="json", exclude_none=True)
+        if self.raw is None:
+            return {"extract": extract, "source": self.kept_predictions().path}
         return {
+            "extract": extract,
             "networks": [{"path": n.path, "sha256": n.digest} for n in self.networks],
             "normalize": self.options.volume.normalize,
             "grid": self.options.grid,
@@ -264,7 +274,18 @@ def _extraction_halo(options: SynfulOptions, domain: Domain) -> Triple:
     return in_voxels(COMPAT_CONTEXT["stored"] if context is None else context, domain.voxel_size)
 
 
-def _check_radius(options: SynfulOptions, halo: Triple, domain: Domain) -> None:
+def _several(core: Triple, halo: Triple) -> Triple:
+    """Whole tiles that together are no smaller than the context of an extraction."""
+    z, y, x = (c * -(-max(c, h) // c) for c, h in zip(core, halo, strict=True))
+    return z, y, x
+
+
+def _check_context(options: SynfulOptions, core: Triple, halo: Triple, domain: Domain) -> None:
+    if any(c < h for c, h in zip(core, halo, strict=True)):
+        raise ConfigError(
+            f"a block of {list(core)} voxels is smaller than the context of the extraction, {list(halo)} voxels: make [blocks] shape at "
+            "least as large, or [options.extract] context smaller"
+        )
     radius = options.extract.nms_radius
     if options.extract.method != "nms" or radius is None:
         return

@@ -15,7 +15,7 @@ import numpy as np
 
 from blockwise.geometry import Domain, Region
 from blockwise.grid import Block, Grid, GridSpec
-from blockwise.storage import OutputArray
+from blockwise.storage import OutputArray, create_group, set_group_attributes
 from blockwise.storage.tables import TableParts
 from blockwise.storage.writes import Array, Write
 from blockwise.task import OutputLayout, Task
@@ -51,7 +51,8 @@ class VolumeStage(Task):
         return (self.job.domain,)
 
     def mask(self, domain: int) -> Callable[[Any], Any] | None:
-        return self.job.block_mask
+        z, y, x = self.spec().shape
+        return self.job.mask_of((z, y, x))
 
     def output_path(self) -> str:
         return self.job.output
@@ -70,6 +71,8 @@ class VolumeStage(Task):
         return ()
 
     def prepare(self) -> None:
+        create_group(self.job.output)
+        set_group_attributes(self.job.output, {"synful": self.job.about()})
         for parts in self.all_parts():
             parts.create()
 
@@ -155,6 +158,7 @@ class Predict(VolumeStage):
         ]
 
     def prepare(self) -> None:
+        super().prepare()
         domain, store = self.job.domain, self.options.store
         zyx, chunks = ("z", "y", "x"), self.job.chunks
         for name, dtype, scale, lead in (

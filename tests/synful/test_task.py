@@ -6,7 +6,7 @@ import pytest
 from blockwise.config import RunConfig, validated
 from blockwise.errors import ConfigError, InputError, ModelError
 from blockwise.geometry import Region
-from blockwise.storage import OutputArray, open_source
+from blockwise.storage import OutputArray, group_attributes, open_source
 from blockwise.testing import run_serially
 from tasks.synful.cells import read_partners
 from tasks.synful.partners import POST, PRE, ordered, points
@@ -78,8 +78,11 @@ def test_blocks_give_the_partners_of_the_whole_volume(run, whole, blocks):
     assert_same(found, whole)
 
 
-def test_stored_predictions_give_the_same(run, whole):
-    assert_same(run((8, 40, 40), mode="stored", store=FLOATS)[1], whole)
+@pytest.mark.parametrize("blocks", [(8, 40, 40), (4, 4, 8)])
+def test_stored_predictions_give_the_same(run, whole, blocks):
+    task, found = run(blocks, mode="stored", store=FLOATS)
+    assert_same(found, whole)
+    assert group_attributes(task.job.output)["synful"]["normalize"] == "dtype"
 
 
 def test_local_maxima_across_blocks(run):
@@ -169,6 +172,7 @@ def test_components_beyond_the_largest_are_reported_not_merged(run, whole):
     [
         ({"blocks": (8, 42, 40)}, ConfigError, r"multiple of the pooling \[1, 4, 4\], e.g. \[8, 40, 40\]"),
         ({"blocks": (8, 40)}, ConfigError, "3 sides"),
+        ({"blocks": (8, 40, 4)}, ConfigError, r"\[8, 40, 4\] voxels is smaller than the context of the extraction, \[1, 8, 8\]"),
         ({"extract": {"method": "nms"}}, ConfigError, "nms_radius is needed"),
         ({"extract": {"method": "nms", "nms_radius": (40, 40, 40), "context": 24}}, ConfigError, "set context to at least"),
         ({"network": {"activation": "tanh"}}, ConfigError, "activation"),
