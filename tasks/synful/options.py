@@ -63,7 +63,7 @@ class ExtractOptions(TaskOptions):
     min_score: float | None = None
     nms_radius: Lengths | None = None
     context: float | Lengths | None = None
-    max_blob_um: float = Field(4.0, gt=0)
+    max_blob_um: float = Field(2.0, gt=0)
     split_distance: float | None = Field(None, gt=0)
     prominence: float = Field(0.1, ge=0)
 
