@@ -2,7 +2,8 @@
 
 Bytes are counted from the maps that exist at each step of `slabs.forward`; times are fitted to single convolutions. Both were measured
 with torch 2.13 on one thread of a Xeon with AVX-512: the bytes as the rise of the process's resident set during a forward pass (its
-high-water mark, reset before), which was 0.9 to 1.0 of the count for inputs of 42 x 430 x 430 to 126 x 862 x 862 voxels.
+high-water mark, reset before), which was 0.79 to 0.92 of the count for inputs of 42 x 430 x 430 to 168 x 862 x 862 voxels and for one
+and two decoders. On a GPU nothing was measured: there the count leaves as much again to the workspaces of the library.
 """
 
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ SLAB_BYTES = {"cpu": 48_000_000, "cuda": 1_000_000_000}
 """Of one map of a slab, float32: much more than the overlap of slabs, much less than the whole."""
 
 LEAST_SECTIONS = 8
-KEPT_BY_ALLOCATOR = 1.2
-"""The peak over the sum of maps that exist, as measured: what freed maps leave behind."""
+PEAK_OVER_MAPS = {"cpu": 1.2, "cuda": 2.0}
+"""The peak over the sum of maps that exist: what freed maps leave behind, and on a GPU workspaces."""
 
 CANDIDATES = 48
 """Lengths that are tried along an axis."""
@@ -138,7 +139,8 @@ class _Passes:
             below = maps[n + 1] * prod(self.right[n + 1]) if n + 1 < self.shape.levels else bottom
             made = maps[n] * prod(self.right[n]) if n else outputs
             steps.append(kept + below + made + sum(held[n]) + self._right_slab(n))
-        return np.asarray(item_bytes * (KEPT_BY_ALLOCATOR * (raw + np.maximum.reduce(np.broadcast_arrays(*steps))) + self._weights()))
+        most = raw + np.maximum.reduce(np.broadcast_arrays(*steps))
+        return np.asarray(item_bytes * (PEAK_OVER_MAPS["cpu" if self.device == "cpu" else "cuda"] * most + self._weights()))
 
     def _left_slab(self, level: int) -> Count:
         """Values of the two convolutions of a slab; the finest also of the taps that are made channels."""
