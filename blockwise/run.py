@@ -203,11 +203,11 @@ class Run:
         self.ledger.join(me)
         with ExitStack() as stack:
             stack.callback(self.ledger.leave, me.id)
+            self.folder.keep_resolved(self.task.resolved())
             claim_output(self.task.output_path(), self.folder, {f"{s}/{d}": p[2] for (s, d), p in prints.items()}, _exports(self.task))
             for stage, domain, now in prints.values():
                 if self.ledger.fingerprint(stage.name, domain.digest) != now:
                     self.ledger.set_fingerprint(stage.name, domain.digest, now)
-            self.folder.keep_resolved(self.task.resolved())
             self.folder.save_config(self.config)
             self.folder.note_start(adopted=adopted, ledger=self.ledger.url, driver=me.id)
             self._record(stack)

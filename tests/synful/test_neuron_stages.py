@@ -140,6 +140,12 @@ def test_a_pair_lies_in_one_bucket():
         ({"filter": {}}, "set map.segmentation"),
         ({"map": {"bodies": "b.npy"}}, "need a segmentation"),
         ({"filter": {"min_scor": 3}, "map": {"segmentation": "s"}}, "did you mean"),
+        ({"filter": {"merge_within_nm": 60}, "map": {"segmentation": "s"}}, "set map.bodies, or filter.merge_by = 'segment'"),
+        ({"filter": {"drop_autapses": "skeleton"}, "map": {"segmentation": "s"}}, "set map.skeletons, or filter.drop_autapses = 'segment'"),
+        (
+            {"filter": {"merge_within_nm": 9, "merge_by": "skeleton"}, "map": {"segmentation": "s", "skeletons": "k"}},
+            "merge by 'segment' or 'body'",
+        ),
     ],
 )
 def test_filters_without_neurons_are_refused(wishes, words):
