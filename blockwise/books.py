@@ -61,6 +61,8 @@ class Books:
     _values: dict[str, object] = field(default_factory=dict)
     _elsewhere: dict[tuple[int, int], Bits] = field(default_factory=dict)
     _booked: int = 0
+    _seen: dict[tuple[int, int], npt.NDArray[np.uint8]] = field(default_factory=dict)
+    """Packed bits of each page as they were counted at the start, where another driver may add some before the page is opened."""
 
     def __post_init__(self) -> None:
         self.cells = np.zeros(min(MAP_CELLS, len(self.grid)), np.int64)
@@ -71,6 +73,8 @@ class Books:
         for index, domain in enumerate(self.grid.domains):
             for page, bits in self.ledger.pages(self.stage, domain.digest):
                 self._count(index, page, bits)
+                if self.ledger.shared:
+                    self._seen[index, page] = np.packbits(bits)
 
     def _load_attempts(self) -> None:
         owners = {d.digest: i for i, d in enumerate(self.grid.domains)}
@@ -131,7 +135,9 @@ class Books:
         first = int(self.grid.starts[domain]) + page * PAGE_BLOCKS
         size = min(PAGE_BLOCKS, int(self.grid.starts[domain + 1]) - first)
         done = self.ledger.page(key)
-        if known is not None:
+        if self.ledger.shared:
+            packed = self._seen.pop((domain, page), None)
+            known = np.unpackbits(packed).astype(np.bool_) if packed is not None else np.zeros_like(done) if known is None else known
             self._count(domain, page, done & ~known)
         masked = self._masked(domain, page, size) & ~done
         settled = masked.copy()

@@ -337,3 +337,12 @@ def test_what_another_driver_finished_is_counted(drivers):
     a.flush()
     assert list(b.taken_over()) == []
     assert (b.done, b.elsewhere) == (3, False)
+
+
+def test_blocks_that_another_driver_did_before_a_page_is_opened_count(drivers):
+    a, b = drivers
+    next(a.pending())
+    a.book(ids(0, 1, 2))
+    a.flush()
+    assert pending(b) == [3, 4]
+    assert (b.done, b.remaining) == (3, 2)
