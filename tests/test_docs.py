@@ -1,7 +1,7 @@
 """What the documents show works: Python runs or at least compiles, configurations fit, commands and options exist.
 
-A Python block runs, in the order of its page and in one namespace, in a folder with a recording and a model (of random weights), unless
-the line before it says `<!-- not run: reason -->`.
+A Python block runs, in the order of its page and in one namespace, in a folder with a recording or a CREMI file, and models (of random
+weights), unless the line before it says `<!-- not run: reason -->`.
 """
 
 import re
@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from blockwise.cli import app
 from blockwise.config import RunConfig, validated
+from tests.synful.named import write_cremi_sample, write_networks
 from tests.test_configs import dff, make_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,11 +55,20 @@ def pages_with_python() -> list[Path]:
     return sorted({f.page for f in fences("python")})
 
 
+def prepare(text: str) -> None:
+    """Write what a page's Python reads into the working directory."""
+    if "recording.npy" in text:
+        np.save("recording.npy", dff())
+        make_model("Global_EXC_30Hz_smoothing50ms_causalkernel")
+    if "sample_A.hdf" in text:
+        write_cremi_sample(Path("sample_A.hdf"))
+        write_networks(Path())
+
+
 @pytest.mark.parametrize("page", pages_with_python(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_python_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    np.save("recording.npy", dff())
-    make_model("Global_EXC_30Hz_smoothing50ms_causalkernel")
+    prepare(page.read_text())
     namespace: dict[str, object] = {"__name__": page.stem}
     for fence in fences("python"):
         if fence.page == page:
@@ -75,6 +85,31 @@ def test_configuration_fits(fence: Fence):
 
     config = validated(RunConfig, tomllib.loads(fence.text))
     config.options_as(task_class(config).Options)
+
+
+@pytest.mark.parametrize("fence", [f for f in fences("toml") if "synful" in f.page.stem and "task =" not in f.text], ids=lambda f: f.place)
+def test_part_of_a_configuration_fits(fence: Fence):
+    """Filters look at segments, so a part without a mapping gets one."""
+    import tomllib
+
+    from tasks.synful.options import SynfulOptions
+
+    part = tomllib.loads(fence.text)
+    options = part.pop("options", {})
+    options["map"] = {"segmentation": "segmentation.zarr"} | options.get("map", {})
+    validated(RunConfig, {"task": "synful", "options": options, **part}).options_as(SynfulOptions)
+
+
+@pytest.mark.parametrize("fence", fences("json"), ids=lambda f: f.place)
+def test_parameters_fit(fence: Fence):
+    """Of a training, or of a prediction with the original."""
+    import json
+
+    from tasks.synful.original import OriginalConfig
+    from tasks.synful.training.parameters import TrainingParameters
+
+    values = json.loads(fence.text)
+    validated(OriginalConfig if "setup" in values else TrainingParameters, values)
 
 
 def command_of(words: list[str]) -> click.Command:
