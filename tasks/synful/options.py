@@ -127,6 +127,22 @@ class EvaluateOptions(TaskOptions):
     drop_same_id: bool = False
 
 
+class ExportOptions(TaskOptions):
+    """`[options.export]`: how `exports` are written.
+
+    csv : ending of its file.  units : of the sites in it; voxels are those of the volume.
+    cave_resolution : nm, of the voxels in CAVE's table; by default the volume's.
+    mongodb : mongodb://HOST:PORT/DATABASE; user and password come from $BLOCKWISE_MONGODB_USER and $BLOCKWISE_MONGODB_PASSWORD.
+    collection : partners become `<collection>.synapses`.
+    """
+
+    csv: Literal["csv", "csv.gz", "tsv", "tsv.gz"] = "csv"
+    units: Literal["nm", "voxel"] = "nm"
+    cave_resolution: Lengths | None = None
+    mongodb: str | None = None
+    collection: str = Field("partners", min_length=1)
+
+
 class SynfulOptions(TaskOptions):
     """All of `[options]`.
 
@@ -145,7 +161,14 @@ class SynfulOptions(TaskOptions):
     filter: FilterOptions | None = None
     evaluate: EvaluateOptions | None = None
     cell_um: float = Field(10.0, gt=0)
-    exports: tuple[Literal["csv", "sqlite", "cremi", "npz", "neuroglancer", "cave", "mongodb"], ...] = ()
+    exports: tuple[Literal["csv", "sqlite", "cremi", "npz", "neuroglancer", "cave", "mongodb", "parquet"], ...] = ()
+    export: ExportOptions = ExportOptions()
+
+    @model_validator(mode="after")
+    def _has_a_server(self) -> "SynfulOptions":
+        if "mongodb" in self.exports and self.export.mongodb is None:
+            raise ValueError("the export mongodb needs the url of a server: set export.mongodb")
+        return self
 
     @model_validator(mode="after")
     def _has_neurons(self) -> "SynfulOptions":

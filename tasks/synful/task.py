@@ -20,6 +20,7 @@ from tasks.synful.cells import Cells
 from tasks.synful.collect_stage import Collect, cell_grid
 from tasks.synful.columns import Identity
 from tasks.synful.evaluate_stage import Evaluate
+from tasks.synful.export_stage import Exports
 from tasks.synful.job import Job
 from tasks.synful.options import SynfulOptions
 from tasks.synful.pair_stages import Filter, bucket_count
@@ -66,7 +67,7 @@ class Pipeline(VolumeStage):
         return Collect([own], [merged], cells, reach=reach, mask=job.block_mask, counts=counts)
 
     def after(self, cells: Cells) -> Sequence[Task]:
-        """Stages over cells: mapping, and what follows."""
+        """Stages over cells: mapping, and what follows; exports are last."""
         stages: list[CellStage] = []
         for wanted, make in (("segmentation", MapSegments), ("skeletons", MapSkeletons), ("clefts", AssignClefts)):
             if getattr(self.options.map, wanted):
@@ -75,7 +76,8 @@ class Pipeline(VolumeStage):
         last = self.filtered(cells)
         final = last[-1].kept if last else cells
         judged = [Evaluate(final, self.options.evaluate)] if self.options.evaluate else []
-        return [*stages, *last, *judged]
+        made = [Exports.of(final, self.job, self.options.exports, self.options.export)] if self.options.exports else []
+        return [*stages, *last, *judged, *made]
 
     def filtered(self, cells: Cells) -> tuple[()] | tuple[Shuffle, Filter]:
         """The shuffle and the filters, where some are wanted."""

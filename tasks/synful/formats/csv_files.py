@@ -116,6 +116,15 @@ def read_text(path: str | Path, names: Mapping[str, str] | None = None, types: M
         raise InputError(f"{path} cannot be read as a table of text: {error}") from None
 
 
+def header(path: str | Path) -> list[str]:
+    """The names in the first line of a file."""
+    import csv as text
+
+    with pa.input_stream(str(path)) as stream:
+        line = stream.read(1 << 16).decode(errors="replace").partition("\n")[0]
+    return next(text.reader([line.rstrip("\r")], delimiter=_delimiter(path)), [])
+
+
 def in_voxels(partners: pa.Table, voxel_size: Sequence[float], offset: Sequence[float]) -> pa.Table:
     """The table with the voxels that hold the sites in place of nm."""
     found: dict[str, pa.Array] = {}
