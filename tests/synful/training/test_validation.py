@@ -1,0 +1,96 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from blockwise.geometry import Region
+from tasks.synful.training import validation
+from tasks.synful.training.cubes import Cube, Volume
+from tasks.synful.training.learner import new_network
+from tasks.synful.training.parameters import ValidationOptions
+from tasks.synful.training.samples import scaled
+from tests.synful.training.data import SIZE, simulated, tiny
+
+
+@pytest.fixture(scope="module")
+def cube():
+    return simulated()
+
+
+@pytest.mark.parametrize("tile", [(32, 400, 400), (3, 30, 30)])
+def test_predictions_do_not_depend_on_tiles(cube, monkeypatch, tile):
+    network = new_network(tiny()).eval()
+    region = Region((3, 30, 30), (9, 75, 81))
+    context = network.shape.aligned_context
+    with torch.inference_mode():
+        raw = scaled(cube.raw.read(region.grow(*zip(*context, strict=True))), "c", cube.raw.dtype) * 2 - 1
+        whole = network(torch.from_numpy(raw)[None, None])
+    monkeypatch.setattr(validation, "TILE", tile)
+    found = validation.predict(network, cube, region)
+    inner = (..., *(slice(n) for n in region.shape))
+    np.testing.assert_allclose(found["probability"], torch.sigmoid(whole["mask_logits"])[0, 0][inner], atol=2e-6)
+    np.testing.assert_allclose(found["vectors"], whole["vectors"][0][inner], atol=2e-3)
+
+
+class Oracle:
+    """Stands for a network that knows the answer: what `predict` gives."""
+
+    def __init__(self, cube: Cube) -> None:
+        self.cube = cube
+
+    def __call__(self, network, cube, region):
+        from tasks.synful.training.targets import Labels, partner_vectors, rasterize_points
+
+        labels = Labels(cube.labels.read(cube.labels.region), cube.labels.region.begin)
+        post, pre = cube.pairs.post, cube.pairs.pre
+        mask = rasterize_points(post, region, SIZE, radius=16, labels=labels)
+        return {
+            "probability": mask.astype(np.float32),
+            "vectors": partner_vectors(post, pre, region, SIZE, radius=40, target_context=400)[0],
+        }
+
+
+def test_the_truth_scores_one(cube, monkeypatch):
+    monkeypatch.setattr(validation, "predict", Oracle(cube))
+    scores = validation.validate(None, [cube], ValidationOptions(threshold=0.5))
+    assert scores["f_score"] == 1
+    assert scores["true_positives"] == len(cube.pairs)
+
+
+def test_only_the_validation_mask_is_judged(cube, monkeypatch):
+    monkeypatch.setattr(validation, "predict", Oracle(cube))
+    mask = np.zeros(cube.raw.region.shape, np.uint8)
+    mask[:, :, 55:] = 1
+    held_out = replace(cube, validation_mask=Volume.of(mask))
+    scores = validation.validate(None, [held_out], ValidationOptions(threshold=0.5))
+    inside = (cube.pairs.post[:, 2] >= 55 * SIZE[2]).sum()
+    assert 0 < inside < len(cube.pairs)
+    assert scores["true_positives"] + scores["false_negatives"] == inside
+    assert validation.judged_region(held_out).begin == (0, 0, 55)
+
+
+def test_mask_volumes_are_scored_by_voxel(cube):
+    indicator = (cube.labels.read(cube.known) % 5 == 0).astype(np.uint8)
+    network = new_network(tiny(heads=["mask"], unet_model="vanilla", d_loss_scale=0))
+    scores = validation.validate(network, [replace(cube, indicator=Volume.of(indicator))], ValidationOptions())
+    assert scores["prevalence"] == pytest.approx(indicator.mean())
+    assert 0 < scores["average_precision"] < 1
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "truth", "value"),
+    [
+        ([0.9, 0.8, 0.1, 0.0], [1, 1, 0, 0], 1.0),
+        ([0.9, 0.8, 0.1, 0.0], [0, 0, 0, 1], 0.25),
+        ([0.5, 0.5, 0.5, 0.5], [1, 0, 0, 0], 0.25),
+        ([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0], (1 + 2 / 3) / 2),
+    ],
+)
+def test_average_precision(probabilities, truth, value):
+    found = validation.average_precision(np.array(probabilities), np.array(truth, bool))
+    assert found == pytest.approx(value)
+
+
+def test_average_precision_of_nothing_is_not_a_number():
+    assert np.isnan(validation.average_precision(np.array([0.1]), np.array([False])))
