@@ -85,8 +85,10 @@ def final_cells(task: "Pipeline") -> Any:
     MissingError : none yet.
     """
     from blockwise.errors import MissingError
+    from tasks.synful.cells import Cells
 
-    found = [getattr(s, n) for s in task.stages() for n in ("cells", "target", "kept") if hasattr(s, n) and not s.name.startswith("pairs-")]
+    made = [getattr(s, n, None) for s in task.stages() for n in ("cells", "target", "kept") if not s.name.startswith("pairs-")]
+    found = [cells for cells in made if isinstance(cells, Cells)]
     whole = [cells for cells in found if cells.folder.is_dir() and any(cells.folder.iterdir())]
     if not whole:
         raise MissingError(f"{task.job.output} holds no partners yet: `blockwise run` makes them")
