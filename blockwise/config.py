@@ -56,7 +56,10 @@ class ModelConfig(Section):
 
 
 class OutputConfig(Section):
+    """`[output]`. A path in a folder that is not there is refused as a slip, unless `make_folders`."""
+
     path: str | None = None
+    make_folders: bool = False
 
 
 class BlocksConfig(Section):

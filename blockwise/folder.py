@@ -29,7 +29,7 @@ from blockwise.config import LedgerConfig, RunConfig, overridden
 from blockwise.errors import MissingError, StorageError
 from blockwise.ledger.server_url import without_credentials
 from blockwise.status import Counts, HistoryPoint, Status
-from blockwise.storage.durable import check_writable, write_atomic
+from blockwise.storage.durable import check_makeable, write_atomic
 
 PACKAGES = ("blockwise", "numpy", "torch", "dask", "distributed", "tensorstore", "zarr", "h5py", "pymongo")
 
@@ -78,10 +78,7 @@ class RunFolder:
         ------
         StorageError
         """
-        topmost = self.path.absolute()
-        while not topmost.parent.exists():
-            topmost = topmost.parent
-        check_writable(topmost)
+        check_makeable(self.path)
 
     @classmethod
     def find(cls, path: str | Path) -> "RunFolder":

@@ -40,7 +40,7 @@ from blockwise.ledger.contract import Booking
 from blockwise.plan import Plan, make_plan
 from blockwise.snapshot import Rates, snapshot
 from blockwise.status import Status
-from blockwise.storage import check_writable
+from blockwise.storage import check_makeable, check_writable, make_folders
 from blockwise.task import Task, TaskOptions
 from blockwise.threads import threads_per_worker
 from blockwise.worker import StageSpec
@@ -114,7 +114,7 @@ def _refused_places(task: Task, config: RunConfig) -> Iterator[str]:
         if folder is not None:
             RunFolder(Path(folder)).check_place()
         if path is not None:
-            check_writable(path)
+            (check_makeable if config.output.make_folders else check_writable)(path)
             if folder is not None:
                 check_same_output(RunFolder(Path(folder)), path)
             check_claim(path, RunFolder(Path(folder)).run if folder is not None else "")
@@ -204,7 +204,9 @@ class Run:
         with ExitStack() as stack:
             stack.callback(self.ledger.leave, me.id)
             self.folder.keep_resolved(self.task.resolved())
-            claim_output(self.task.output_path(), self.folder, {f"{s}/{d}": p[2] for (s, d), p in prints.items()}, _exports(self.task))
+            if path and self.config.output.make_folders:
+                make_folders(Path(path).parent)
+            claim_output(path, self.folder, {f"{s}/{d}": p[2] for (s, d), p in prints.items()}, _exports(self.task))
             for stage, domain, now in prints.values():
                 if self.ledger.fingerprint(stage.name, domain.digest) != now:
                     self.ledger.set_fingerprint(stage.name, domain.digest, now)

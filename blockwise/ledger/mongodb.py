@@ -86,6 +86,7 @@ class MongoLedger:
         if not run:
             raise ConfigError(f"the ledger at {self.url} holds many runs: give the run id, open_ledger(url, run=...)")
         self.run = run
+        self._met = False
         self._patience_s = min(FIRST_S, patience_s)
         self._known: set[str] = set()
         self._client = _client(self._server, min(FIRST_S, patience_s))
@@ -95,6 +96,7 @@ class MongoLedger:
         except BaseException:
             self._client.close()
             raise
+        self._met = True
         self._patience_s = patience_s
 
     def __repr__(self) -> str:
@@ -130,6 +132,7 @@ class MongoLedger:
         text = self._server.redact(str(error))
         if isinstance(error, ConnectionFailure):
             fix = f"nobody answered for {waited_s:.1f} s: check that the server runs and can be reached, then resume"
+            fix += "" if self._met else "; a run that has not begun may keep its ledger in a file: --set ledger.url=ledger.sqlite"
         elif isinstance(error, OperationFailure) and error.code in (13, 18):
             fix = f"the server refused the login: set ${USER_VARIABLE} and ${PASSWORD_VARIABLE} to a user that may write the database"
         else:

@@ -3,7 +3,7 @@
 Nothing heavy is imported before it is used: `import blockwise.storage` costs numpy only.
 """
 
-from blockwise.storage.durable import check_writable, free_bytes, make_folders, sweep_locks, sync_folder, write_atomic
+from blockwise.storage.durable import check_makeable, check_writable, free_bytes, make_folders, sweep_locks, sync_folder, write_atomic
 from blockwise.storage.identity import identity
 from blockwise.storage.opening import open_source
 from blockwise.storage.output import OutputArray, check_group, create_group, group_attributes, set_group_attributes
@@ -20,6 +20,7 @@ __all__ = [
     "Source",
     "Write",
     "check_group",
+    "check_makeable",
     "check_writable",
     "checksum",
     "create_group",

@@ -115,6 +115,19 @@ def check_writable(path: str | Path) -> None:
         )
 
 
+def check_makeable(path: str | Path) -> None:
+    """Like `check_writable`, for a place whose missing folders are made with it.
+
+    Raises
+    ------
+    StorageError
+    """
+    topmost = Path(path).absolute()
+    while not topmost.parent.exists():
+        topmost = topmost.parent
+    check_writable(topmost)
+
+
 def _check_reachable(place: Path, nearest: Path) -> None:
     """What looks missing may only be hidden from this user."""
     if not os.access(nearest, os.X_OK, effective_ids=True):

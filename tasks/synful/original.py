@@ -75,13 +75,13 @@ def read_original(path: str | Path, content: Mapping[str, Any]) -> dict[str, Any
         "task": "synful",
         "input": {"path": _place(file.parent, config.raw_file), "variable": config.raw_dataset},
         "model": {"path": str(checkpoint)},
-        "output": {"path": str(_output(file.parent, config))},
+        "output": {"path": str(_output(file.parent, config)), "make_folders": True},
         "options": _options(file.parent, config, setup),
         "cluster": {"workers": config.num_workers},
         "run": {"retries": config.max_retries},
     }
     if tile := _tile(setup, config.configname):
-        values["blocks"] = {"shape": tile}
+        values["blocks"] = {"shape": tile if config.extraction_parameters is None else _core(tile, values["input"], config)}
     if config.db_host:
         values["ledger"] = {"url": ledger_url(file.parent, config)}
     return values
@@ -120,6 +120,22 @@ def _tile(setup: Path, configname: str) -> list[int] | None:
         return None
     shape = json.loads(file.read_text()).get("output_shape")
     return [int(n) for n in shape][-3:] if shape else None
+
+
+def _core(tile: list[int], raw: Mapping[str, Any], config: OriginalConfig) -> list[int]:
+    """What a block owns where partners are extracted within the pass: the tile without the synapse context (spec 2)."""
+    from tasks.synful.raw import open_raw
+    from tasks.synful.tiling import in_voxels
+
+    reader = open_raw(raw["path"], raw["variable"])
+    reader.close()
+    core = [n - 2 * h for n, h in zip(tile, in_voxels(config.synapse_context, reader.raw.voxel_size), strict=True)]
+    if min(core) < 1:
+        raise ConfigError(
+            f"synapse_context {config.synapse_context} nm leaves {core} voxels of the tile {tile} at voxels of {reader.raw.voxel_size} nm: "
+            "choose a smaller one, or a configname of larger tiles"
+        )
+    return core
 
 
 def _options(folder: Path, config: OriginalConfig, setup: Path) -> dict[str, Any]:

@@ -134,11 +134,17 @@ def test_a_killed_server_is_waited_for_and_nothing_acknowledged_is_lost(own_serv
 def test_a_server_that_stays_away_ends_the_patience(own_server: Server, caplog: pytest.LogCaptureFixture):
     ledger = open_ledger(own_server.url, run="r", patience_s=0.5)
     own_server.kill()
-    with pytest.raises(LedgerError, match=r"nobody answered for \d\.\d s.*then resume"):
+    with pytest.raises(LedgerError, match=r"nobody answered for \d\.\d s.*then resume \("):
         ledger.commit(Booking((Marks(KEY, np.array([1])),)))
     assert "does not answer, trying again for 0.5 s" in caplog.text
     ledger.close()
     own_server.start()
+
+
+@pytest.mark.parametrize("words", ["nobody answered", r"--set ledger\.url=ledger\.sqlite"])
+def test_nobody_at_the_start_names_the_way_out(words: str):
+    with pytest.raises(LedgerError, match=words):
+        open_ledger(f"mongodb://{NOBODY}/db", run="r", patience_s=0.2)
 
 
 @pytest.fixture
