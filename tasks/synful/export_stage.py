@@ -90,7 +90,7 @@ class Exports(Task):
         context = self.context
         if self.formats[domain] == "mongodb":
             return {"mongodb": context.mongodb, "collection": context.collection}
-        own = {
+        own: dict[str, Mapping[str, object]] = {
             "csv": {"units": context.csv_units, "ending": self.csv},
             "npz": {"block": list(context.block)},
             "cave": {"resolution": list(context.cave_resolution or context.voxel_size)},

@@ -93,7 +93,7 @@ def write_annotations(partners: Partners, target: str | Path, *, limit: int = LI
         spills = folder / "spills"
         spills.mkdir()
         sharding = Sharding.of(contents.rows)
-        _write_sharded(contents, (folder / "by_id", spills), sharding, "id", _by_id)
+        _write_sharded(contents, (folder / "by_id", spills), sharding, None, _by_id)
         for number, name in enumerate(relations):
             _write_sharded(contents, (folder / name, spills), sharding, number, _related)
         spatial = _write_spatial(contents, folder, limit)
@@ -129,17 +129,17 @@ Encoder = Callable[[Records, npt.NDArray[np.uint64]], tuple[npt.NDArray[np.uint6
 """Records in the order of their keys, and the keys -> distinct keys, sizes of their values, and the values."""
 
 
-def _write_sharded(contents: Contents, places: tuple[Path, Path], sharding: Sharding, by: str | int, encode: Encoder) -> None:
-    """One index; `by` is "id" or the number of a relation."""
+def _write_sharded(contents: Contents, places: tuple[Path, Path], sharding: Sharding, by: int | None, encode: Encoder) -> None:
+    """One index: by id, or by the neurons of relation number `by`."""
     folder, spills = places
     folder.mkdir()
     spill = Spill(spills / folder.name, sharding.shards, contents.dtype)
 
     def keys_of(records: Records) -> npt.NDArray[np.uint64]:
-        return np.ascontiguousarray(records["id"] if by == "id" else records["related"][:, by]).astype(np.uint64)
+        return np.ascontiguousarray(records["id"] if by is None else records["related"][:, by]).astype(np.uint64)
 
     for records, _ in contents.records():
-        mine = records if by == "id" else records[keys_of(records) != 0]
+        mine = records if by is None else records[keys_of(records) != 0]
         spill.add(mine, sharding.shard_of(keys_of(mine)))
     for shard, records in spill.drained():
         sorted_records = records[sharding.order(keys_of(records))]

@@ -53,7 +53,7 @@ def _three(values: Points) -> tuple[float, float, float]:
 
 def cells(level: Level, points: Points, lower: Points) -> Ints:
     """Cells that hold points, (n, 3) int64, z y x."""
-    return np.clip(((points - lower) // np.array(level.chunk)).astype(np.int64), 0, np.array(level.counts) - 1)
+    return np.asarray(np.clip((points - lower) // np.array(level.chunk), 0, np.array(level.counts) - 1), np.int64)
 
 
 def levels(found: list[Level], finest: Ints, limit: int) -> list[Level]:

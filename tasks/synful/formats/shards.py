@@ -62,7 +62,7 @@ class Sharding:
 
     def order(self, keys: Ids) -> npt.NDArray[np.int64]:
         """The order in which a shard holds values: by minishard, then by key."""
-        return np.lexsort((keys, self.minishard_of(keys)))
+        return np.asarray(np.lexsort((keys, self.minishard_of(keys))), np.int64)
 
     def write(self, folder: Path, shard: int, keys: Ids, sizes: npt.NDArray[np.int64], data: Bytes) -> None:
         """Write one shard.

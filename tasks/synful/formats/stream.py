@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,10 @@ import pyarrow.dataset as ds
 from blockwise.errors import InputError, MissingError
 from tasks.synful.partners import COLUMNS, POST, PRE, require, schema
 
-Partners = pa.Table | str | Path
+Partners: TypeAlias = pa.Table | str | Path
 """A table, a data set `<output>/<name>.parquet`, or one Parquet file."""
 
-Box = tuple[Sequence[float], Sequence[float]]
+Box: TypeAlias = tuple[Sequence[float], Sequence[float]]
 """Begin and end, nm, z y x, half-open."""
 
 ROWS: int = 1 << 17
@@ -207,7 +207,8 @@ def _whole_nm(values: npt.NDArray[np.float64], size: float, begin: float) -> npt
 
 def voxels(positions_nm: npt.NDArray[np.int64], voxel_size: Sequence[float], offset: Sequence[float]) -> npt.NDArray[np.int64]:
     """The voxels that hold sites, (n, 3) int64, z y x."""
-    return np.floor((positions_nm - np.asarray(offset)) / np.asarray(voxel_size) + ROUNDING).astype(np.int64)
+    placed = (positions_nm - np.asarray(offset)) / np.asarray(voxel_size)
+    return np.asarray(np.floor(placed + ROUNDING), np.int64)
 
 
 def integers(column: pa.ChunkedArray) -> pa.ChunkedArray:
