@@ -1,10 +1,16 @@
 """Sphinx: Markdown pages by hand, the reference from docstrings."""
 
+import ast
 import importlib
+import inspect
 import pkgutil
 import re
 import types
+from functools import cache
 from pathlib import Path
+
+from sphinx.addnodes import pending_xref
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 import blockwise
 
@@ -78,7 +84,29 @@ def skip_aliases(app: object, what: str, name: str, obj: object, skip: bool, opt
     return skip or isinstance(obj, types.GenericAlias)
 
 
+class ImportedNames(SphinxPostTransform):
+    """Short names in annotations lead to what their module imports by them: several sciences have a Job."""
+
+    default_priority = 5  # before references are resolved
+
+    def run(self, **kwargs: object) -> None:
+        for node in self.document.findall(pending_xref):
+            module, name = node.get("py:module"), node.get("reftarget", "")
+            if module and "." not in name and name in (imported := imports_of(module)):
+                node["reftarget"] = imported[name]
+
+
+@cache
+def imports_of(module: str) -> dict[str, str]:
+    """Where the names that a module imports from ours are defined, those under TYPE_CHECKING too."""
+    tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith(PACKAGES)]
+    names = [(a.asname or a.name, getattr(importlib.import_module(str(n.module)), a.name, None)) for n in found for a in n.names]
+    return {name: f"{value.__module__}.{value.__qualname__}" for name, value in names if isinstance(value, type)}
+
+
 def setup(app: object) -> None:
     write_reference()
+    app.add_post_transform(ImportedNames)
     app.connect("autodoc-skip-member", skip_aliases)
     app.connect("autodoc-process-docstring", prepare_docstring, priority=400)
