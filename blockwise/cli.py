@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from blockwise.run import Outcome
 
 USAGE, INTERRUPTED = 2, 3
+BY_CTRL_C = 130
+"""Typer's exit code where Ctrl-C came before or after a command had handlers of its own."""
 
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 FURTHER = "blockwise.commands"
@@ -299,6 +301,9 @@ for _entry in sorted(entry_points(group=FURTHER), key=lambda e: e.name):
 
 
 def main(command: Callable[[], Any] = app) -> None:
-    """The console script."""
+    """The console script; Ctrl-C at a moment when nobody else listens to it ends with 3."""
     with _teaching():
-        command()
+        try:
+            command()
+        except SystemExit as end:
+            sys.exit(INTERRUPTED if end.code == BY_CTRL_C else end.code)

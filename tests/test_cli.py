@@ -229,6 +229,14 @@ def test_an_interrupt_while_it_plans_ends_with_3(place, number):
     assert "Traceback" not in told
 
 
+def test_an_interrupt_before_anybody_listens_ends_with_3(monkeypatch):
+    def pressed():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("blockwise.cli._interruptible", pressed)
+    assert blockwise("run", "run.toml").code == 3
+
+
 def test_ctrl_c_in_a_run_drains_ends_with_3_and_the_next_goes_on(place):
     np.save(place / "rec.npy", traces(40, 6000))
     file = configuration(place, values_of(place, blocks={"shape": [1, 500]}))
