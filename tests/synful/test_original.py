@@ -51,6 +51,7 @@ def test_the_template_runs_unchanged(predict, tmp_path):
     assert (options.mode, options.grid, config.blocks.shape) == ("stored", "compat", (6, 218, 218))
     assert (options.store.mask, options.store.vectors) == ("volumes/pred_syn_indicator", "volumes/pred_partner_vectors")
     assert (options.store.mask_scale, options.store.vectors_scale) == (255, 0.25)
+    assert config.output.make_folders
     assert config.ledger.url is None
 
 

@@ -128,6 +128,17 @@ def test_the_shape_is_kept_before_the_first_fingerprint(project, monkeypatch):
     assert list(json.loads((file.with_suffix(".run") / "resolved.json").read_text())) == ["blocks.shape"]
 
 
+def test_missing_folders_of_the_output_are_a_slip_unless_they_are_wished(project):
+    file = project(blocks={"shape": [20, 100, 108]})
+    output = file.parent / "setup03" / "90000" / "out.zarr"
+    refused = blockwise("run", file, "--set", f"output.path={output}")
+    assert (refused.code, "does not exist; nearest that does" in refused.err) == (2, True)
+    assert not output.parent.exists()
+    called = blockwise("run", file, "--quiet", "--set", f"output.path={output}", "--set", "output.make_folders=true")
+    assert called.code == 0, called.err
+    assert read_partners(output / "partners.parquet").num_rows > 0
+
+
 def test_what_is_lost_is_found_and_computed_again(own):
     folder, output = own.with_suffix(".run"), own.with_suffix(".zarr")
     assert blockwise("verify", folder).code == 0
