@@ -48,7 +48,7 @@ min_score = 5                     # raise it for fewer false partners: the publi
 # segmentation = "segmentation.zarr"
 
 # [options.filter]                # of partners that are mapped
-# drop_autapses = true
+# drop_autapses = "segment"
 
 [blocks]
 shape = "auto"                    # the largest that fits a GPU's memory, or, without a GPU, this:

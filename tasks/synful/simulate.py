@@ -106,8 +106,8 @@ def _render(
 def _membranes(tissue: "Tissue", size: Point) -> Floats:
     """Darkness of membranes: narrow where they stand upright in the section, smeared and paler where they lean."""
     upright = 9.0
-    width = np.sqrt(upright**2 + (tissue.tilt * size[0] / 3) ** 2)
-    dark = 95 * np.sqrt(upright / width) * np.exp(-((tissue.gap / width) ** 2))
+    width = np.sqrt(upright**2 + (tissue.tilt * size[0] / 4) ** 2)
+    dark = 90 * upright / width * np.exp(-((tissue.gap / width) ** 2))
     return np.asarray(dark, np.float32)
 
 
@@ -170,6 +170,5 @@ def _draw_synapse(picture: Floats, tissue: "Tissue", synapse: "Synapse", size: P
     picture[box] -= np.where(own & (pedestal | platform), random.uniform(90, 115), 0).astype(np.float32)
     for post, label in zip(synapse.posts, synapse.post_labels, strict=True):
         box, way = _around(post, 70, size, picture.shape)
-        far = np.sqrt((0.8 * way[0]) ** 2 + way[1] ** 2 + way[2] ** 2)
-        density = np.exp(-((far / 38) ** 4)) * np.exp(-((tissue.gap[box] / 30) ** 4)) * (tissue.labels[box] == label)
-        picture[box] -= (random.uniform(55, 75) * density).astype(np.float32)
+        density = np.exp(-((np.sqrt((way**2).sum(axis=0)) / 35) ** 4)) * (tissue.labels[box] == label)
+        picture[box] -= (random.uniform(85, 110) * density).astype(np.float32)

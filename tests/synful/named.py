@@ -7,7 +7,7 @@ import numpy as np
 from tests.synful.runs import write_whole
 from tests.synful.small import SIZE, noise, random_network, write_volume
 
-NETWORKS = ("p_setup05", "p_setup10", "p_setup45", "p_setup51", "p_setup52", "p_setup54", "cremi_v01", "synful-demo")
+NETWORKS = ("p_setup05", "p_setup10", "p_setup45", "p_setup51", "p_setup52", "p_setup54", "cremi_v01")
 SHAPE = (16, 120, 124)
 
 
@@ -29,19 +29,6 @@ def write_inputs(folder: Path) -> None:
         write_whole(folder / "segmentation.zarr", name, segments)
     (folder / "bodies.csv").write_text("supervoxel,body\n1,1\n2,1\n3,3\n")
     (folder / "truth.csv").write_text("pre_z,pre_y,pre_x,post_z,post_y,post_x\n440,100,160,440,120,200\n")
-
-
-def write_demo(folder: Path) -> None:
-    """What `blockwise demo synful` simulates, without its making."""
-    import pyarrow.parquet as pq
-
-    from tests.synful.mapped import mapped
-
-    (folder / "demo-synful").mkdir()
-    for name, values in (("raw", ((noise(SHAPE) + 1) * 127).astype(np.uint8)), ("segmentation", np.ones(SHAPE, np.uint64))):
-        write_whole(folder / "demo-synful" / "volume.zarr", name, values)
-    truth = mapped([[440, 100, 160]], [[440, 120, 200]], [1.0], segment_pre=1, segment_post=2)
-    pq.write_table(truth, folder / "demo-synful" / "truth.parquet")
 
 
 def write_cremi_sample(file: Path) -> None:
