@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from blockwise.errors import DependencyError, ModelError
 from tasks.synful.training.cubes import Cube, open_cube
 from tasks.synful.training.dataset import Batch, Samples, open_cubes
+from tasks.synful.training.grey_values import raw_percentiles
 from tasks.synful.training.parameters import TrainingParameters
 from tasks.synful.training.run_folder import TrainingFolder
 from tasks.synful.training.samples import Geometry
@@ -124,6 +125,7 @@ class _Run:
 
         self.parameters, self.folder, self.samples, self.judged, self.report = parameters, folder, samples, judged, report
         network = compute_by_sections(starting_network(parameters))
+        network.config = network.config.with_training(raw_percentiles=raw_percentiles(samples.sampler.cubes))
         self.learner: Learner = Learner(network.to(device_of(parameters.device)).train(), parameters)
         self.done, self.skipped, self.in_a_row = 0, 0, 0
         if kept := folder.checkpoints():

@@ -169,3 +169,11 @@ def test_tensorboard_is_asked_for_before_anything_is_written(tmp_path, cube, mon
 def test_the_parameters_are_kept(tmp_path, cube):
     train(tiny(), tmp_path, cubes=[cube])
     assert json.loads((tmp_path / "parameter.json").read_text())["fmap_num"] == 2
+
+
+def test_a_network_keeps_what_it_was_trained_with(tmp_path, cube):
+    """Voxel size and grey values, by which a run warns, resamples and matches."""
+    kept = load_network(train(tiny(max_iteration=1), tmp_path, cubes=[cube]).checkpoint).config.training
+    raw = cube.raw.read(cube.raw.region) / 255
+    assert (kept["voxel_size"], kept["input_size"]) == ([40, 8, 8], [6, 52, 52])
+    assert {p: pytest.approx(np.percentile(raw, float(p)), abs=0.03) for p in kept["raw_percentiles"]} == kept["raw_percentiles"]
