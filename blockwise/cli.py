@@ -81,8 +81,11 @@ def init(
 
     from blockwise.config import RunConfig, validated
     from blockwise.run import task_class
+    from blockwise.task import Task
 
     template = task_class(validated(RunConfig, {"task": task})).template
+    if template.__func__ is Task.template.__func__:  # type: ignore[attr-defined]
+        raise ConfigError(f"{task} writes no configuration of its own: begin with its preset in configs/")
     given = {} if frame_rate is None else {"frame_rate": frame_rate}
     if given and "frame_rate" not in signature(template).parameters:
         raise ConfigError(f"--frame-rate {frame_rate:g}: a configuration of {task} has none; leave it out")

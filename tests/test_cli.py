@@ -34,6 +34,12 @@ def test_every_command_has_help(command):
     assert f"Usage: blockwise {command}" in told.out
 
 
+def test_a_task_without_a_template_names_its_preset():
+    told = blockwise("init", "synful-search", "x")
+    assert (told.code, told.out) == (2, "")
+    assert "configs/" in told.err
+
+
 @pytest.mark.parametrize("arguments", [["run"], ["frobnicate"], ["run", "x.toml", "--no-such-option"], ["init", "cascade"]], ids=str)
 def test_wrong_usage_ends_with_2(arguments):
     told = blockwise(*arguments)
