@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from blockwise.errors import DependencyError, ModelError
+from blockwise.errors import ModelError
 from tasks.synful.training.cubes import Cube, open_cube
 from tasks.synful.training.dataset import Batch, Samples, open_cubes
+from tasks.synful.training.event_file import EventFile
 from tasks.synful.training.grey_values import raw_percentiles
 from tasks.synful.training.parameters import TrainingParameters
 from tasks.synful.training.run_folder import TrainingFolder
@@ -70,7 +71,6 @@ def train(
     geometry = geometry_of(parameters)
     samples = Samples(parameters, geometry, cubes if cubes is not None else (open_cubes(parameters) if parameters.workers == 0 else None))
     samples.sampler.check()
-    _check_tensorboard(parameters)
     place = TrainingFolder(Path(folder))
     with place.held(), _threads(parameters.threads):
         place.adopt(parameters, adopt)
@@ -130,7 +130,7 @@ class _Run:
         self.done, self.skipped, self.in_a_row = 0, 0, 0
         if kept := folder.checkpoints():
             self._resume(max(kept))
-        self.writer = _summary_writer(folder.path / "events") if parameters.tensorboard else None
+        self.events = EventFile(folder.path / "events", step=self.done) if parameters.tensorboard else None
 
     def _resume(self, iteration: int) -> None:
         state = self.folder.load(iteration)
@@ -147,8 +147,8 @@ class _Run:
                 self._iterate(iteration, batch)
                 if interrupted := stop.is_set():
                     break
-        if self.writer is not None:
-            self.writer.close()
+        if self.events is not None:
+            self.events.close()
         return Trained(self.folder.path, self._save(), self.done, self.skipped, interrupted and self.done < last)
 
     def _iterate(self, iteration: int, batch: Batch) -> None:
@@ -187,9 +187,8 @@ class _Run:
     def _log(self, kind: str, figures: Mapping[str, float]) -> None:
         line = {"iteration": self.done, **figures}
         self.folder.append(f"{kind}.jsonl", line)
-        if self.writer is not None:
-            for name, value in figures.items():
-                self.writer.add_scalar(f"{kind}/{name}", value, self.done)
+        if self.events is not None:
+            self.events.add(self.done, {f"{kind}/{name}": value for name, value in figures.items()})
         self.report(kind, line)
 
     def _save(self) -> Path:
@@ -210,19 +209,6 @@ def _judged(parameters: TrainingParameters, samples: Samples) -> list[Cube]:
     if parameters.validation.cubes:
         return [open_cube(options, parameters.voxel_size) for options in parameters.validation.cubes]
     return [cube for cube in samples.sampler.cubes if cube.validation_mask is not None]
-
-
-def _check_tensorboard(parameters: TrainingParameters) -> None:
-    from importlib.util import find_spec
-
-    if parameters.tensorboard and find_spec("tensorboard") is None:
-        raise DependencyError("tensorboard = true needs a package that is not here: pip install 'blockwise[train]', or leave it out")
-
-
-def _summary_writer(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder))
 
 
 @contextmanager

@@ -171,7 +171,7 @@ class TrainingParameters(Options):
     log_every: int = Field(100, ge=1)
     snapshot_every: int = Field(1000, ge=0)
     keep_snapshots: int = Field(20, ge=1)
-    tensorboard: bool = False
+    tensorboard: bool = True
 
     @model_validator(mode="before")
     @classmethod

@@ -5,7 +5,7 @@
     metrics.jsonl                   a line of losses every `log_every` iterations
     validation.jsonl                a line of scores at each validation
     snapshots/snapshot_N.hdf        a batch with targets, predictions and gradients
-    events/                         the same figures for TensorBoard, where asked for
+    events/                         the same figures for TensorBoard, unless `tensorboard` is false
 
 One process trains in a folder at a time, held by a lock that ends with it. Checkpoints and snapshots are replaced whole: a crash leaves
 the last complete one, and lines of figures that a resumed run writes again are dropped first.
