@@ -20,7 +20,23 @@ from tests.cascade.random_model import write_model
 from tests.runs import blockwise, configuration, stamps, traces
 
 SCRIPT = Path(sys.executable).with_name("blockwise")
-COMMANDS = ["init", "run", "plan", "status", "retry", "verify", "report", "clean", "doctor", "demo", "models", "train", "benchmark"]
+COMMANDS = [
+    "init",
+    "run",
+    "plan",
+    "status",
+    "retry",
+    "verify",
+    "report",
+    "clean",
+    "doctor",
+    "demo",
+    "models",
+    "train",
+    "benchmark",
+    "proof",
+    "view",
+]
 
 
 def test_all_commands_are_there():

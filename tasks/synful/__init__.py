@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tasks.synful.bodies import map_to_bodies
     from tasks.synful.cells import read_partners
+    from tasks.synful.challenge import cremi_metric
     from tasks.synful.checkpoint import load_network
     from tasks.synful.clefts import assign_clefts
-    from tasks.synful.cremi_metric import cremi_metric
     from tasks.synful.curves import precision_recall
     from tasks.synful.detection import detect
     from tasks.synful.duplicates import cluster_duplicates
-    from tasks.synful.edge_accuracy import edge_accuracy
+    from tasks.synful.edge_agreement import edge_accuracy
     from tasks.synful.edges import edge_list, merge_edge_lists
     from tasks.synful.evaluation import evaluate
     from tasks.synful.filters import FilterOptions, filter_partners
@@ -46,9 +46,9 @@ _HOMES = {
     "FilterOptions": "filters",
     "assign_clefts": "clefts",
     "cluster_duplicates": "duplicates",
-    "cremi_metric": "cremi_metric",
+    "cremi_metric": "challenge",
     "detect": "detection",
-    "edge_accuracy": "edge_accuracy",
+    "edge_accuracy": "edge_agreement",
     "edge_list": "edges",
     "evaluate": "evaluation",
     "filter_partners": "filters",

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tasks.synful.cremi_metric import cremi_metric
+from tasks.synful.challenge import cremi_metric
 from tasks.synful.evaluation import evaluate
 from tests.shared import shared
 

@@ -41,3 +41,7 @@ def test_it_is_the_forward_pass_of_the_padded_volume(network, raw):
 def test_what_is_no_volume_is_refused(network, shape):
     with pytest.raises(InputError, match="a volume"):
         synful.predict(np.zeros(shape, np.uint8), network)
+
+
+def test_no_public_name_is_a_modules():
+    assert not set(synful._HOMES) & set(synful._HOMES.values()), "importing the module would hide the function"

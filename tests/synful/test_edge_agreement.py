@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from blockwise.errors import BlockwiseError
-from tasks.synful.edge_accuracy import EdgeAccuracy, edge_accuracy, pair_counts
+from tasks.synful.edge_agreement import EdgeAccuracy, edge_accuracy, pair_counts
 
 
 def edges(pairs, kind=None):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tasks.synful.cremi_metric import cremi_metric
+from tasks.synful.challenge import cremi_metric
 from tasks.synful.partners import table
 
 SEGMENTATION = np.tile(np.repeat(np.array([1, 2], np.uint64), 10), (4, 10, 1))
