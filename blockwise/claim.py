@@ -49,13 +49,15 @@ def check_claim(path: str, run: str, *, begun: bool = False) -> None:
     PlanRefused
     """
     claim = claim_of(path)
+    if not claim and Path(path).exists() and check_group(path):
+        claim = claim_of(path)  # another driver of this run may have made it since
+        if not claim:
+            raise PlanRefused(f"{path} is a zarr group that no run of blockwise made: choose another [output] path or remove it")
     if claim and claim.get("run") != run:
         raise PlanRefused(
             f"{path} was made by another run ({claim.get('run')}, folder {claim.get('folder')}): go on with that [run] folder, "
             f"choose another [output] path, or remove {path}"
         )
-    if not claim and Path(path).exists() and check_group(path):
-        raise PlanRefused(f"{path} is a zarr group that no run of blockwise made: choose another [output] path or remove it")
     if not claim and begun:
         raise PlanRefused(
             f"{path} does not hold what this run has marked as done: put the output back or set [output] path to where it lies now, or "
