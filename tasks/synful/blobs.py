@@ -33,13 +33,15 @@ ROUNDING = 1e-6
 class Blobs:
     """n blobs in the raster order of their first voxels; coordinates z y x in voxels of the array.
 
-    begin, end   (n, 3) int64, the tight box, half-open. Of a local maximum the box of its plateau: what decided it lies up to the radius
-                 around, so a block that must be sure of it grows the box by the radius.
-    first        (n, 3) int64, the first voxel in raster order
-    voxel        (n, 3) int64, the post-synaptic site: where vectors are read
-    post_nm      (n, 3) int64, the site in nm from the array's first voxel; of a plateau its centre of mass, truncated
-    score        (n,) float64
-    voxels       (n,) int64, how many there are
+    Attributes
+    ----------
+    begin, end : (n, 3) int64, the tight box, half-open. Of a local maximum the box of its plateau: what decided it lies up to the
+        radius around, so a block that must be sure of it grows the box by the radius.
+    first : (n, 3) int64, the first voxel in raster order.
+    voxel : (n, 3) int64, the post-synaptic site: where vectors are read.
+    post_nm : (n, 3) int64, the site in nm from the array's first voxel; of a plateau its centre of mass, truncated.
+    score : (n,) float64.
+    voxels : (n,) int64, how many there are.
     """
 
     begin: Ints

@@ -22,6 +22,8 @@ Array = npt.NDArray[Any]
 class Clefts(NamedTuple):
     """What `assign_clefts` returns.
 
+    Attributes
+    ----------
     partners : the table with cleft_id (uint64; 0: no cleft on the line; null: a site outside), cleft_score (float64), the connector's
         connector_z, connector_y, connector_x (int64 nm) and cleft_area (int64 voxels).
     clefts : one row per connector: cleft_id, z, y, x (int64 nm), area (voxels of the cleft), partners (count), score (sum).

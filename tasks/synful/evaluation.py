@@ -27,6 +27,8 @@ Bools = npt.NDArray[np.bool_]
 class Evaluation:
     """Counts of one comparison.
 
+    Attributes
+    ----------
     matches : (m, 2) rows of the predicted and of the true table that are the same synapse.
     false_positive_rows, false_negative_rows : rows of the predicted and of the true table without a partner; each once, although the
         counts hold a row twice that touches two of the ids asked for. Rows that were dropped or merged are not among them.

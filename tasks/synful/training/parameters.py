@@ -29,8 +29,8 @@ class Options(BaseModel):
 class CubeOptions(Options):
     """One annotated volume. A CREMI file needs `raw` only.
 
-    raw, labels, indicator, mask, validation_mask : a path, or a path and the array's name after a colon where the file holds several
-        ("sample_A.hdf:volumes/raw"); each may have its own offset and extent.
+    raw, labels, indicator, mask, validation_mask : a path; where the file holds several arrays, with a name ("A.hdf:volumes/raw").
+    Each may have its own offset and extent.
     labels : segmentation that targets are confined to.  indicator : the mask to learn, > 0, given as a volume instead of points.
     mask : where not 0, voxels are learned from; it may have any shape.
     validation_mask : where not 0, they are judged and not learned from.
@@ -104,8 +104,8 @@ class ValidationOptions(Options):
 class TrainingParameters(Options):
     """Everything a training run depends on. The keys of the original come first, with its defaults.
 
-    unet_model : "dh_unet" has one decoder for vectors and one for the mask.  kernel_sizes, heads, crop_to_factor : see the network's
-        parameters.  d_scale : vectors are learned times this.
+    unet_model : "dh_unet" has one decoder for vectors and one for the mask.  d_scale : vectors are learned times this.
+    kernel_sizes, heads, crop_to_factor : see the network's parameters.
     blob_radius : of the indicator's balls.  d_blob_radius, trg_context : of the vectors' balls, and how far a partner may lie outside.
     m_loss_scale, d_loss_scale : 0 switches a loss off.  m_loss_type : "mean_squared_error" is judged after the activation.
     d_loss_type : where vectors are judged; with d_transition_iteration, what it fades to `d_transition_type` at.
@@ -114,8 +114,8 @@ class TrainingParameters(Options):
     batch_size : samples per iteration.  workers, prefetch : processes that make samples, and how many each has ready.
     pad : samples may reach beyond the raw data, which is continued by its edge.  min_masked : least share of a sample inside the mask.
     initial_weights : a checkpoint to go on from, published or own.  initialisation : "glorot" as TensorFlow, "he" learns faster.
-    precision : "bf16" and "fp16" compute in mixed precision.  lr_decay_iterations : half a cosine down to a hundredth; constant where
-        not given, as the original's.
+    precision : "bf16" and "fp16" compute in mixed precision.
+    lr_decay_iterations : half a cosine down to a hundredth; constant where not given, as the original's.
     """
 
     input_size: Triple = (42, 430, 430)

@@ -1,7 +1,8 @@
-"""What a network is trained towards, drawn from points after augmentation: the indicator of post-synaptic sites and the map of vectors to
-their partners (spec 5.2 points 8 and 9, 5.3).
+"""Targets of training, drawn from points after augmentation (spec 5.2 points 8 and 9, 5.3).
 
-Boxes are `Region`s in voxels of the cube's world: voxel v begins at v * voxel_size nm. Points are (n, 3) nm, z y x.
+The indicator of post-synaptic sites, and the map of vectors to their partners.
+
+A box is a `Region` in voxels of the cube's world: voxel v begins at v * voxel_size nm. Points are (n, 3) nm, z y x.
 """
 
 from collections.abc import Sequence
