@@ -79,13 +79,35 @@ class BlocksConfig(Section):
 
 
 class ClusterConfig(Section):
-    """`[cluster]`: where workers run. `threads` is per worker for torch; None gives cores // workers."""
+    """`[cluster]`: where workers run. `threads` is per worker for torch; None gives cores // workers.
 
-    kind: Literal["local", "address"] = "local"
+    gpus : GPUs to use, of this machine ("local") or of each job ("slurm"); a worker sees exactly one. None takes those that are visible
+        ("local") or none ("slurm").
+    partition, account, walltime, cores, memory, prologue, directives : of a SLURM job; `directives` are further lines after #SBATCH.
+    max_jobs : most jobs in the queue at once.  whole_node : a job has one worker per GPU (or per `threads` cores) of its node.
+    host : address that the scheduler listens on for workers elsewhere; by default the one that this machine's name has.
+    tls : encrypt and authenticate all traffic with certificates of this run; None does so on SLURM.
+    http_host : address that dashboards and pages are bound to.
+    """
+
+    kind: Literal["local", "address", "slurm"] = "local"
     workers: int | None = Field(None, ge=1)
     threads: int | None = Field(None, ge=1)
     device: str = "auto"
+    gpus: int | None = Field(None, ge=0)
     address: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    walltime: str = "04:00:00"
+    cores: int = Field(1, ge=1)
+    memory: str = "8GB"
+    prologue: tuple[str, ...] = ()
+    directives: tuple[str, ...] = ()
+    max_jobs: int = Field(10, ge=1)
+    whole_node: bool = False
+    host: str | None = None
+    tls: bool | None = None
+    http_host: str = "127.0.0.1"
 
 
 class LedgerConfig(Section):
