@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from blockwise.cluster.settings import dask_settings, device_of
+from blockwise.cluster.settings import NETWORK_S, dask_settings, device_of
 from blockwise.config import ClusterConfig
 from blockwise.errors import BlockwiseError, ConfigError
 
@@ -22,7 +22,7 @@ class AddressWorkers:
         import dask
         from distributed import Client
 
-        self._settings = dask.config.set(dask_settings(1))
+        self._settings = dask.config.set(dask_settings(1, network_s=NETWORK_S))
         try:
             self.client = Client(self.address, set_as_default=False, timeout=20)
             self.client.wait_for_workers(1, timeout=60)

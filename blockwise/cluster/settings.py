@@ -17,21 +17,30 @@ QUIET = {"DASK_LOGGING__DISTRIBUTED": "critical"}
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": 32 << 20, "MALLOC_TRIM_THRESHOLD_": 256 << 20}
 """Blocks of one size come one after the other: what one frees the next takes. With Dask's setting every array is mapped anew, and a
 third of the CPU goes into page faults."""
+NETWORK_S: int = 120
+"""How long the network to a worker may be away before both sides give it up; Dask ends such a worker for good, so a switch that restarts
+must fit into it."""
 PAGE = "blockwise.monitor.page"
 PRELOAD = "blockwise.cluster.preload"
 
 
-def dask_settings(threads: int, *, worker_ttl: str = "60s") -> dict[str, Any]:
+def dask_settings(threads: int, *, network_s: int = 0) -> dict[str, Any]:
     """Settings for `dask.config.set`.
 
     `allowed-failures` 0: the driver, which knows what had started, decides who is to blame for a dead worker.
     `worker-ttl`: a stopped worker is noticed after twice that. Stealing and spilling have nothing to do here.
     `lost-worker-timeout`: Dask ends a worker for good that happens to be down 15 s after one of its deaths, even while it restarts.
     `daemon` False: a DataLoader inside a task may start children.
+
+    Parameters
+    ----------
+    network_s : outage of the network to bear, where there is one between driver and workers: `NETWORK_S`. `worker-ttl` is then
+        twice that, for heartbeats that are late by one outage must not end a worker.
     """
     return {
+        **({"distributed.comm.timeouts.tcp": f"{network_s}s"} if network_s else {}),
         "distributed.scheduler.allowed-failures": 0,
-        "distributed.scheduler.worker-ttl": worker_ttl,
+        "distributed.scheduler.worker-ttl": f"{2 * network_s}s" if network_s else "60s",
         "distributed.scheduler.work-stealing": False,
         "distributed.deploy.lost-worker-timeout": "365 days",
         "distributed.scheduler.http.routes": http_routes(),
