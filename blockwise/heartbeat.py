@@ -31,8 +31,20 @@ BEAT_EVERY: int = 2
 
 def this_driver() -> Driver:
     """This process, as a heartbeat row names it."""
-    started_s = psutil.Process().create_time()
-    return Driver(uuid.uuid4().hex[:12], platform.node(), boot_id(), os.getpid(), started_s, 0, time.time())
+    return Driver(uuid.uuid4().hex[:12], platform.node(), boot_id(), os.getpid(), start_of(os.getpid()), 0, time.time())
+
+
+def start_of(pid: int) -> float:
+    """When a process was started, in seconds: since the boot where the system tells (Linux), for a clock that jumps moves every date
+    that psutil gives; since the epoch elsewhere.
+
+    Raises
+    ------
+    psutil.NoSuchProcess
+    """
+    with suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    return psutil.Process(pid).create_time()
 
 
 def boot_id() -> str:
@@ -50,8 +62,7 @@ def is_local(driver: Driver) -> bool:
 def process_lives(driver: Driver) -> bool:
     """Whether the process of a local row still runs: same pid, same start."""
     try:
-        process = psutil.Process(driver.pid)
-        return abs(process.create_time() - driver.started_s) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        return abs(start_of(driver.pid) - driver.started_s) < 1.0 and psutil.Process(driver.pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

@@ -6,11 +6,12 @@ import threading
 from contextlib import closing
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from blockwise.errors import RunActive
 from blockwise.folder import RunFolder
-from blockwise.heartbeat import Heartbeat, boot_id, drop_dead, is_local, process_lives, refuse_second, this_driver
+from blockwise.heartbeat import Heartbeat, boot_id, drop_dead, is_local, process_lives, refuse_second, start_of, this_driver
 from blockwise.ledger import open_ledger
 from blockwise.status import Counts, Status
 
@@ -53,11 +54,18 @@ def test_a_dead_pid_or_one_that_was_given_to_another_process_is_dead(change):
     assert not process_lives(replace(this_driver(), **change()))
 
 
-def test_a_zombie_is_dead():
-    import psutil
+@pytest.mark.skipif(not hasattr(psutil, "PROCFS_PATH"), reason="the system tells no time since its boot")
+@pytest.mark.parametrize("jump_s", [3600, -3600, 2])
+def test_a_clock_that_jumps_makes_no_living_driver_dead(monkeypatch, jump_s):
+    """The kernel moves the date of its boot with the clock, and psutil every start of a process with that."""
+    row, booted_s = this_driver(), psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted_s + jump_s)
+    assert process_lives(row)
 
+
+def test_a_zombie_is_dead():
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    row = replace(this_driver(), pid=process.pid, started_s=psutil.Process(process.pid).create_time())
+    row = replace(this_driver(), pid=process.pid, started_s=start_of(process.pid))
     assert process_lives(row)
     process.kill()
     psutil.wait_procs([psutil.Process(process.pid)], timeout=0.1)  # looks, and leaves it a zombie
