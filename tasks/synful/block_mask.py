@@ -47,7 +47,7 @@ class BlockMask:
 
     def _any(self, begin: Ids, end: Ids) -> npt.NDArray[np.bool_]:
         """Whether any voxel of the mask is set in each box of the domain's voxels."""
-        sums, voxel_size, offset = _summed(str(self.path), self.variable)
+        sums, voxel_size, offset = _summed(str(self.path), self.variable, self.domain)
         size = np.array(self.domain.voxel_size) / voxel_size
         shift = (np.array(self.domain.offset) - offset) / voxel_size
         top = np.array(sums.shape) - 1
@@ -61,12 +61,11 @@ class BlockMask:
 
 
 @lru_cache(maxsize=2)
-def _summed(path: str, variable: str | None) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _summed(
+    path: str, variable: str | None, volume: Domain
+) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The mask's summed volume with a border of zeros in front, its voxel size and its offset."""
-    from blockwise.storage import open_source
-
-    source = open_source(path, variable)
-    check_mask(source)
+    source = open_mask(path, variable, volume)
     mask = source.read(Region((0, 0, 0), source.shape)) != 0
     sums = np.zeros([n + 1 for n in mask.shape], np.uint32)
     sums[1:, 1:, 1:] = mask
@@ -75,20 +74,22 @@ def _summed(path: str, variable: str | None) -> tuple[npt.NDArray[np.uint32], np
     return sums, np.array(source.voxel_size), np.array(source.offset)
 
 
-def check_mask(source: Any) -> None:
-    """Refuse a mask that is no volume, or too fine to be held in memory.
+def open_mask(path: str, variable: str | None, volume: Domain) -> Any:
+    """The mask of a volume, its place in nm.
 
     Raises
     ------
-    InputError
+    MissingError : it is not there.  InputError : no volume, at an unknown place, or too fine to be held in memory.
     """
-    if len(source.shape) != 3:
-        raise InputError(f"mask {source.path}: shape {source.shape}, wanted is a volume (z, y, x)")
+    from tasks.synful.placed import open_placed
+
+    source = open_placed(path, variable, "mask", like=volume)
     if np.prod(source.shape) > LARGEST_MASK:
         raise InputError(
             f"mask {source.path}: {np.prod(source.shape):.3g} voxels are more than {LARGEST_MASK:.3g}; give a coarser level, for it only "
             "decides about blocks"
         )
+    return source
 
 
 def roi_in_voxels(domain: Domain, offset: tuple[float, ...] | None, shape: tuple[float, ...] | None) -> Region | None:

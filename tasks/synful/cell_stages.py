@@ -23,6 +23,8 @@ from tasks.synful.cells import Cells
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from blockwise.storage import Source
+    from tasks.synful.grid_search_task import SearchOptions
     from tasks.synful.options import MapOptions
 
 BUCKET = "bucket"
@@ -31,6 +33,28 @@ BUCKET = "bucket"
 def short_digest(values: Mapping[str, object]) -> str:
     """8 hex characters that name a choice of inputs and options."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
+
+
+def open_segmentation(options: "MapOptions | SearchOptions", volume: Domain) -> "Source":
+    """The segmentation, its place in nm.
+
+    Raises
+    ------
+    MissingError, InputError : it is not there, no volume of ids, or at an unknown place.
+    """
+    from tasks.synful.lookup import placement_of
+    from tasks.synful.placed import open_placed
+
+    source = open_placed(str(options.segmentation), options.segmentation_variable, "segmentation", like=volume)
+    placement_of(source, None, None)
+    return source
+
+
+def open_clefts(options: "MapOptions", volume: Domain) -> "Source":
+    """The cleft scores, their place in nm. Errors as `open_segmentation`."""
+    from tasks.synful.placed import open_placed
+
+    return open_placed(str(options.clefts), options.clefts_variable, "clefts", like=volume)
 
 
 class CellStage(Task):
@@ -85,10 +109,9 @@ class MapSegments(CellStage):
         return prints | ({"input.bodies": identity(self.options.bodies)} if self.options.bodies else {})
 
     def open(self) -> None:
-        from blockwise.storage import open_source
         from tasks.synful.bodies import sorted_bodies
 
-        self.segmentation = open_source(str(self.options.segmentation), self.options.segmentation_variable)
+        self.segmentation = open_segmentation(self.options, self.target.grid.domains[0])
         self.bodies = np.stack(sorted_bodies(self.options.bodies), axis=1) if self.options.bodies else None
 
     def read(self, block: Block) -> "pa.Table":
@@ -116,7 +139,6 @@ class MapSkeletons(CellStage):
         return {"input.skeletons": short_digest({f.name: identity(f) for f in files})}
 
     def open(self) -> None:
-        from blockwise.storage import open_source
         from tasks.synful.columns import with_columns
         from tasks.synful.partners import AXES
         from tasks.synful.segments import segments_at
@@ -124,7 +146,7 @@ class MapSkeletons(CellStage):
 
         nodes = read_skeletons(str(self.options.skeletons))
         if "segment" not in nodes.schema.names:
-            segmentation = open_source(str(self.options.segmentation), self.options.segmentation_variable)
+            segmentation = open_segmentation(self.options, self.target.grid.domains[0])
             at = np.stack([nodes[a].to_numpy() for a in AXES], axis=1)
             nodes = with_columns(nodes, {"segment": segments_at(at, segmentation, rounding=self.options.rounding)})
         self.nodes = nodes
@@ -157,9 +179,7 @@ class AssignClefts(CellStage):
         return {"input.clefts": identity(str(self.options.clefts), self.options.clefts_variable)}
 
     def open(self) -> None:
-        from blockwise.storage import open_source
-
-        self.scores = open_source(str(self.options.clefts), self.options.clefts_variable)
+        self.scores = open_clefts(self.options, self.target.grid.domains[0])
 
     def read(self, block: Block) -> tuple["pa.Table", Array, Region]:
         rows = super().read(block)
@@ -223,12 +243,23 @@ class Shuffle(CellStage):
 
 
 def bucket_of(partners: "pa.Table", by: str, buckets: int) -> "np.typing.NDArray[np.int32]":
-    """The bucket of every row, (n,) int32: the same for all rows of a pair (pre, post) of neurons, rows without both spread by their id."""
-    pre, post = (partners[f"{by}_{end}"].fill_null(0).to_numpy().astype(np.uint64) for end in ("pre", "post"))
+    """The bucket of every row, (n,) int32: the same for all rows of a pair (pre, post) of neurons, rows without both spread by their id.
+
+    A segment without a body counts as one, so that pairs of segments stay together too.
+    """
+    pre, post = (_keys(partners, by, end) for end in ("pre", "post"))
     mixed = _mixed(_mixed(pre) ^ (post + np.uint64(0x9E3779B97F4A7C15)))
     lone = (pre == 0) | (post == 0)
     mixed[lone] = _mixed(partners["id"].to_numpy()[lone])
     return np.asarray(mixed % np.uint64(buckets), np.int32)
+
+
+def _keys(partners: "pa.Table", by: str, end: str) -> "np.typing.NDArray[np.uint64]":
+    """What a row's end belongs to, 0 for nothing."""
+    own = partners[f"{by}_{end}"].fill_null(0).to_numpy().astype(np.uint64)
+    if by == "segment" or f"segment_{end}" not in partners.schema.names:
+        return own
+    return np.where(own == 0, partners[f"segment_{end}"].fill_null(0).to_numpy().astype(np.uint64), own)
 
 
 def _mixed(x: "np.typing.NDArray[np.uint64]") -> "np.typing.NDArray[np.uint64]":

@@ -53,6 +53,12 @@ class Evaluate(Task):
         return self.source.path
 
     def prepare(self) -> None:
+        """InputError : a truth that cannot be compared, before anything is computed."""
+        from tasks.synful.grid_search_task import read_truth
+        from tasks.synful.partners import require
+
+        ids = () if self.options.by == "none" else (f"{self.options.by}_pre", f"{self.options.by}_post")
+        require(read_truth(str(self.options.truth)), ids, f"evaluate.by = '{self.options.by}' with the truth {self.options.truth}")
         self.parts.create()
 
     def read(self, block: Block) -> tuple["pa.Table", "pa.Table"]:

@@ -166,13 +166,14 @@ class Extraction:
             at = np.flatnonzero((firsts == first).all(axis=1))
             if not len(at):
                 return None
-            seen = predictions.region
-            if self.views.complete(begin[at], end[at], np.array(seen.begin), np.array(seen.end))[0]:
-                known = self.views.seen_by_owner(begin[at], end[at], post[at])[0]
-                return None if known else self.partners(blobs.take(at), predictions)
-            box = Region(tuple(begin[at[0]].tolist()), tuple(end[at[0]].tolist()))
+            seen, box = predictions.region, Region(tuple(begin[at[0]].tolist()), tuple(end[at[0]].tolist()))
+            complete = self.views.complete(begin[at], end[at], np.array(seen.begin), np.array(seen.end))[0]
+            if complete and self.views.seen_by_owner(begin[at], end[at], post[at])[0]:
+                return None
             if max(n * v for n, v in zip(box.shape, self.voxel_size, strict=True)) > self.options.max_blob_um * 1000:
                 return box
+            if complete:
+                return self.partners(blobs.take(at), predictions)
             half = tuple(max(1, n // 2) for n in box.shape)
             box = box.grow(half, half)
 

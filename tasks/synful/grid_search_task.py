@@ -18,17 +18,17 @@ import pyarrow as pa
 from pydantic import Field
 
 from blockwise.config import Place, RunConfig
-from blockwise.errors import ConfigError, InputError
+from blockwise.errors import ConfigError
 from blockwise.geometry import Domain
 from blockwise.grid import Block, Grid, GridSpec
-from blockwise.storage import Source, identity, make_folders, open_source, write_atomic
+from blockwise.storage import identity, make_folders, open_source, write_atomic
 from blockwise.storage.opening import missing_file
 from blockwise.storage.tables import TableParts
 from blockwise.storage.writes import Array, Write
 from blockwise.task import FrozenResult, Task, TaskOptions
+from tasks.synful.cell_stages import open_segmentation
 from tasks.synful.curves import best
 from tasks.synful.grid_search import SCHEMA, Trials, combinations
-from tasks.synful.lookup import placement_of
 from tasks.synful.options import ExtractOptions, Lengths, StoreOptions
 from tasks.synful.stored_predictions import StoredPredictions
 
@@ -36,7 +36,7 @@ from tasks.synful.stored_predictions import StoredPredictions
 class SearchOptions(TaskOptions):
     """Options of the task "synful-search": what is tried, and how it is compared with the truth.
 
-    truth : table of true partners, .parquet or .csv.  mask, vectors : names of the predictions in the container.
+    truth : table of true partners, whatever `formats.read_any` reads.  mask, vectors : names of the predictions in the container.
     segmentation : segments of both ends, of the predictions' extent or larger.
     min_scores : scores to try (strict), or how many, parting what is found in equal shares.
     by, match_on, match_distance_nm, merge_within_nm, drop_segments : of `evaluate`.  drop_same_id : within one segment.
@@ -102,7 +102,7 @@ class GridSearch(Task):
         predictions = StoredPredictions.find(config.input.path, store, config.input.voxel_size, config.input.offset)
         read_truth(options.truth)
         if options.segmentation is not None:
-            check_segmentation(open_source(options.segmentation, options.segmentation_variable))
+            open_segmentation(options, predictions.domain).close()
         return cls(predictions, config.output.path, options)
 
     @property
@@ -142,7 +142,7 @@ class GridSearch(Task):
             self.predictions.open()(domain.region),
             domain,
             read_truth(options.truth),
-            segmentation=None if place is None else open_source(place, options.segmentation_variable),
+            segmentation=None if place is None else open_segmentation(options, domain),
             rounding=options.rounding,
             min_scores=options.min_scores,
             options=options.evaluation,
@@ -184,35 +184,28 @@ class GridSearch(Task):
         }
 
 
-def check_segmentation(source: Source) -> None:
-    """Refuse what is not a volume of ids, or does not say where it lies.
-
-    Raises
-    ------
-    InputError : wrong rank or dtype, or no voxel size.
-    """
-    placement_of(source, None, None)
-    if all(v == 1 for v in source.voxel_size) and not any(source.units):
-        raise InputError(f"the voxel size of {source.path} is not known: keep segmentations in a container that says it, in nm")
-
-
 def read_truth(path: str) -> pa.Table:
-    """A table of true partners from .parquet or .csv, columns as in `tasks.synful.partners`; ids and scores are not needed.
+    """A table of true partners from whatever `formats.read_any` reads: Parquet, CSV, TSV, a CREMI file, SQLite, npz.
+
+    Columns as in `tasks.synful.partners`; ids and scores are not needed. Partners of a CREMI file that holds `volumes/labels/neuron_ids`
+    come with the segments there.
 
     Raises
     ------
     MissingError : no such file.  InputError : it cannot be read, or columns are missing.
     """
-    import pyarrow.csv
-    import pyarrow.parquet
+    from tasks.synful.formats import read_any
 
-    from tasks.synful.partners import POST, PRE, require
+    place = Path(path)
+    if not place.exists():
+        raise missing_file(path, place)
+    return read_any(path, **({"segments": True} if _has_neurons(place) else {}))
 
-    if not Path(path).exists():
-        raise missing_file(path, Path(path))
-    try:
-        table = pyarrow.csv.read_csv(path) if path.endswith(".csv") else pyarrow.parquet.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"the truth {path} can be read neither as .parquet nor as .csv: {error}") from error
-    require(table, [*PRE, *POST], f"the truth {path}")
-    return table
+
+def _has_neurons(path: Path) -> bool:
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path, "r") as file:
+        return "volumes/labels/neuron_ids" in file

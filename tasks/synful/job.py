@@ -9,17 +9,21 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from blockwise.config import RunConfig
-from blockwise.errors import ConfigError
+from blockwise.errors import ConfigError, InputError
 from blockwise.geometry import Domain
 from blockwise.grid import Grid, GridSpec
 from blockwise.storage import identity
-from tasks.synful.block_mask import BlockMask, roi_in_voxels
+from tasks.synful.block_mask import BlockMask, open_mask, roi_in_voxels
 from tasks.synful.extraction import Extraction
 from tasks.synful.histogram_stage import GreyValues, grey_bins
+from tasks.synful.lookup import QUOTIENT
 from tasks.synful.networks import NetworkFile, common_voxel_size, read_networks
 from tasks.synful.normalisation import Normalisation
 from tasks.synful.options import SynfulOptions
+from tasks.synful.partners import cantor_ids
 from tasks.synful.predictor import FLIPPED, Predictor, check_mirrors, load_predictor
 from tasks.synful.raw import Raw, RawReader, open_raw
 from tasks.synful.sizes import Triple
@@ -72,6 +76,7 @@ class Job:
         networks = read_networks(config.model.path, options.network)
         raw, warnings = _raw(config, options, networks)
         domain = raw.domain()
+        _check_volumes(options, domain)
         tiling = _tiling(config, options, networks, domain)
         check_mirrors(tiling, FLIPPED[options.network.flips])
         halo = tiling.halo if options.mode == "fused" else _extraction_halo(options, domain)
@@ -101,6 +106,7 @@ class Job:
         options = config.options_as(SynfulOptions)
         path, output = _given(config)
         predictions = StoredPredictions.find(path, options.store, config.input.voxel_size, config.input.offset)
+        _check_volumes(options, predictions.domain)
         halo = _extraction_halo(options, predictions.domain)
         core = config.blocks.shape
         chosen = predictions.usual_core() if core == "auto" else _three(core)
@@ -278,6 +284,26 @@ def _several(core: Triple, halo: Triple) -> Triple:
     """Whole tiles that together are no smaller than the context of an extraction."""
     z, y, x = (c * -(-max(c, h) // c) for c, h in zip(core, halo, strict=True))
     return z, y, x
+
+
+def _check_volumes(options: SynfulOptions, domain: Domain) -> None:
+    """Refuse coordinates that no id can be made of, and volumes beside the raw one that cannot be looked at."""
+    from tasks.synful.cell_stages import open_clefts, open_segmentation
+
+    size, offset = np.array(domain.voxel_size), np.array(domain.offset)
+    first = np.floor(offset / size + QUOTIENT).astype(np.int64)
+    if first.min() < 0:
+        raise InputError(
+            f"the volume begins at {offset.tolist()} nm, and ids of partners are made of coordinates >= 0: set [input] offset, e.g. to "
+            "[0, 0, 0], and that of other volumes likewise"
+        )
+    cantor_ids(first + np.array(domain.shape))
+    if options.volume.mask is not None:
+        open_mask(options.volume.mask, options.volume.mask_variable, domain).close()
+    if options.map.segmentation is not None:
+        open_segmentation(options.map, domain).close()
+    if options.map.clefts is not None:
+        open_clefts(options.map, domain).close()
 
 
 def _check_context(options: SynfulOptions, core: Triple, halo: Triple, domain: Domain) -> None:

@@ -13,12 +13,16 @@ import numpy.typing as npt
 from blockwise.errors import ConfigError, InputError
 from blockwise.geometry import Region
 from blockwise.storage import Source
+from tasks.synful.placed import placement_nm
 
 Rounding = Literal["truncate", "cremi"]
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]
 Voxels = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
+
+QUOTIENT = 1e-6
+"""Voxels: what dividing by a size such as 4.4 nm may lose, which would be the voxel before."""
 
 READS_AHEAD: int = 8
 """Chunks under way at once, memory permitting."""
@@ -42,6 +46,8 @@ def voxels_of(positions_nm: npt.ArrayLike, voxel_size: float, offset: float, rou
     snap, limits = np.floor if rounding == "truncate" else np.rint, np.iinfo(np.int32)
     places = np.asarray(positions_nm) - np.float64(offset)
     places /= voxel_size
+    if rounding == "truncate":
+        places += QUOTIENT
     return np.clip(snap(places, out=places), limits.min, limits.max, out=places).astype(np.int32)
 
 
@@ -60,8 +66,9 @@ def placement_of(
         )
     if isinstance(segmentation, np.ndarray) and voxel_size is None:
         raise InputError(f"{what} is an array: give its voxel_size in nm, z y x")
-    size = tuple(map(float, voxel_size or segmentation.voxel_size))  # type: ignore[union-attr]
-    begin = tuple(map(float, offset if offset is not None else getattr(segmentation, "offset", (0.0, 0.0, 0.0))))
+    told = ((1.0,) * 3, (0.0,) * 3) if isinstance(segmentation, np.ndarray) else placement_nm(segmentation, what, voxel_size=voxel_size)
+    size = tuple(map(float, voxel_size or told[0]))
+    begin = tuple(map(float, told[1] if offset is None else offset))
     if len(size) != 3 or len(begin) != 3 or min(size) <= 0:
         raise InputError(f"{what}: voxel_size {size} and offset {begin} must be three numbers each, z y x, sizes above 0")
     return size, begin

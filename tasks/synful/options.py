@@ -115,7 +115,8 @@ class MapOptions(TaskOptions):
 class EvaluateOptions(TaskOptions):
     """`[options.evaluate]`: compare with true partners, which cover the volume or its region of interest.
 
-    truth : .parquet or .csv with sites and, unless by = "none", the ids that must agree.  match_distance, merge_within : nm.
+    truth : whatever `formats.read_any` reads, with sites and, unless by = "none", the ids that must agree.
+    match_distance, merge_within : nm.
     """
 
     truth: Place
@@ -146,12 +147,13 @@ class ExportOptions(TaskOptions):
 class SynfulOptions(TaskOptions):
     """All of `[options]`.
 
-    mode : "fused" extracts within the pass that predicts and keeps no predictions; "stored" keeps them as arrays first.
+    mode : "fused" extracts within the pass that predicts and keeps no predictions; "stored" keeps them as arrays first;
+        "predict" keeps them and stops there, for `synful-extract` or `synful-search`.
     grid : "aligned" has no seams; "compat" has the original's tiles.
     cell_um : side of the cells in which partners are kept.  exports : files beside the output, by name.
     """
 
-    mode: Literal["fused", "stored"] = "fused"
+    mode: Literal["fused", "stored", "predict"] = "fused"
     grid: Literal["aligned", "compat"] = "aligned"
     network: NetworkOptions = NetworkOptions()
     volume: VolumeOptions = VolumeOptions()
@@ -168,6 +170,26 @@ class SynfulOptions(TaskOptions):
     def _has_a_server(self) -> "SynfulOptions":
         if "mongodb" in self.exports and self.export.mongodb is None:
             raise ValueError("the export mongodb needs the url of a server: set export.mongodb")
+        return self
+
+    @model_validator(mode="after")
+    def _has_partners(self) -> "SynfulOptions":
+        named = {"map.segmentation": self.map.segmentation, "map.clefts": self.map.clefts, "filter": self.filter}
+        named |= {"evaluate": self.evaluate, "exports": self.exports}
+        if self.mode == "predict" and (wanted := [n for n, given in named.items() if given]):
+            raise ValueError(f"mode 'predict' finds no partners, so {', '.join(wanted)} cannot be: mode = 'stored' goes on to them")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> "SynfulOptions":
+        if self.evaluate is None:
+            return self
+        by, given = self.evaluate.by, {"segment": self.map.segmentation, "body": self.map.bodies, "skeleton": self.map.skeletons}
+        if by == "none" and self.evaluate.drop_same_id:
+            raise ValueError("evaluate.drop_same_id needs ids, and evaluate.by is 'none': set by, or leave drop_same_id out")
+        if by != "none" and given[by] is None:
+            needed = {"segment": "map.segmentation", "body": "map.bodies", "skeleton": "map.skeletons"}[by]
+            raise ValueError(f"evaluate.by = '{by}' compares the {by} of both sites: set {needed}, or evaluate.by = 'none'")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,7 @@
 """Configurations of the original Synful (predict_blockwise.py, spec 1.1), read as ours: `blockwise run predict.json`.
 
-Predictions are kept and tiled as there, so that they equal the original's; with `extraction_parameters` (spec 2) only partners are kept.
+Predictions are kept and tiled as there, so that they equal the original's, and nothing else is done; with `extraction_parameters` (spec 2)
+only partners are kept.
 Paths are looked for beside the JSON file, setups also below `../train/<experiment>` and `../train`. `db_host` becomes the ledger.
 """
 
@@ -139,7 +140,7 @@ def _core(tile: list[int], raw: Mapping[str, Any], config: OriginalConfig) -> li
 
 
 def _options(folder: Path, config: OriginalConfig, setup: Path) -> dict[str, Any]:
-    options: dict[str, Any] = {"mode": "stored", "grid": "compat", "volume": {"skip_constant": False}, "store": _store(config)}
+    options: dict[str, Any] = {"mode": "predict", "grid": "compat", "volume": {"skip_constant": False}, "store": _store(config)}
     if (parameters := setup / "parameter.json").is_file():
         options["network"] = {"parameters": str(parameters)}
     if config.mask:

@@ -21,13 +21,12 @@ from blockwise.storage.context import local_path
 from blockwise.storage.source import ArraySource
 from blockwise.storage.subvolume import SubVolume, read_sub_volume
 from tasks.synful.normalisation import Normalisation
+from tasks.synful.placed import NM, ZYX
 from tasks.synful.resampling import resampled
 
 RAW_NAMES = ("volumes/raw", "volumes/raw/s0", "raw", "raw/s0")
 """Arrays that are looked for where none is named."""
 
-NM = {"nm": 1.0, "um": 1e3, "mm": 1e6}
-ZYX = ("z", "y", "x")
 NOTHING = -1.0
 """Network input where there is no data."""
 

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from blockwise.geometry import Region
+from blockwise.geometry import Domain, Region
 from blockwise.task import Picture
 from tasks.synful.histogram import contrast_remarks, histogram_text, sample_histogram
+from tasks.synful.lookup import QUOTIENT
 from tasks.synful.partners import points
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
 
     from tasks.synful.job import Job
@@ -54,19 +57,24 @@ def sample(job: "Job") -> Any:
 def pictures(job: "Job") -> Sequence[Picture]:
     """The section with most partners, with raw voxels where there are any; none before partners are there."""
     from tasks.synful.cells import Cells, read_partners
+    from tasks.synful.formats.stream import count_rows
 
     folder = Cells(job.output, "partners", job.grid).folder
     if not folder.is_dir() or not any(folder.iterdir()):
         return ()
-    partners = read_partners(folder)
-    if not partners.num_rows:
+    rows = count_rows(folder)
+    if not rows:
         return ()
-    region = busiest(partners, job)
+    z = fullest_section(folder, job.domain)
+    size, origin = job.domain.voxel_size[0], job.domain.offset[0]
+    low, high = (float(np.ceil(origin + n * size - QUOTIENT)) for n in (z, z + 1))
+    partners = read_partners(folder, ((low, -np.inf, -np.inf), (high, np.inf, np.inf)))
+    region = busiest(partners, z, job.domain)
     figure = draw(partners, region, job)
     begin = region.begin
     caption = (
         f"Partners whose post site (dot) lies in section {begin[0]} of the volume, lines lead to the pre site; "
-        f"y from {begin[1]}, x from {begin[2]}. {partners.num_rows:,} partners in all."
+        f"y from {begin[1]}, x from {begin[2]}. {rows:,} partners in all."
     )
     return (Picture("partners", figure, caption),)
 
@@ -85,13 +93,22 @@ def curve_picture(curve: "pa.Table") -> Picture:
     )
 
 
-def busiest(partners: "pa.Table", job: "Job") -> Region:
-    """One section, and in it the square with most post sites."""
-    domain = job.domain
-    voxels = np.floor((points(partners, "post") - np.array(domain.offset)) / np.array(domain.voxel_size)).astype(np.int64)
-    z = int(np.bincount(voxels[:, 0].clip(0)).argmax())
+def fullest_section(folder: "Path", domain: Domain) -> int:
+    """The section of the volume with most post sites of a data set, of any number of rows."""
+    from tasks.synful.formats.stream import batches
+
+    counts = np.zeros(domain.shape[0], np.int64)
+    for rows in batches(folder, ["post_z"]):
+        section = (rows["post_z"].to_numpy() - domain.offset[0]) / domain.voxel_size[0] + QUOTIENT
+        counts += np.bincount(section.astype(np.int64).clip(0, len(counts) - 1), minlength=len(counts))
+    return int(counts.argmax())
+
+
+def busiest(partners: "pa.Table", z: int, domain: Domain) -> Region:
+    """Of a section and its partners, the square with most post sites."""
+    voxels = np.floor((points(partners, "post") - np.array(domain.offset)) / np.array(domain.voxel_size) + QUOTIENT).astype(np.int64)
     side = [min(PICTURE_SIDE, n) for n in domain.shape[1:]]
-    there = voxels[voxels[:, 0] == z, 1:] // np.array(side)
+    there = voxels[:, 1:] // np.array(side)
     squares, counts = np.unique(there, axis=0, return_counts=True)
     begin = (squares[counts.argmax()] * side).tolist()
     return Region((z, *begin), (z + 1, *(min(b + s, n) for b, s, n in zip(begin, side, domain.shape[1:], strict=True))))
@@ -105,7 +122,7 @@ def draw(partners: "pa.Table", region: Region, job: "Job") -> bytes:
 
     size, offset = np.array(job.domain.voxel_size), np.array(job.domain.offset)
     post, pre = ((points(partners, end) - offset) / size for end in ("post", "pre"))
-    mine = np.floor(post[:, 0]).astype(int) == region.begin[0]
+    mine = np.floor(post[:, 0] + QUOTIENT).astype(int) == region.begin[0]
     figure = Figure(figsize=(8, 8 * region.shape[1] / region.shape[2]), layout="tight")
     axes = figure.add_subplot(xlabel="x (voxels)", ylabel="y (voxels)")
     (_, y0, x0), (_, y1, x1) = region.begin, region.end

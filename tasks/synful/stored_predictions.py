@@ -10,6 +10,7 @@ from blockwise.geometry import Domain, Region
 from blockwise.storage import Source, identity, open_source
 from tasks.synful.extraction import Predictions
 from tasks.synful.options import StoreOptions
+from tasks.synful.placed import placement_nm
 from tasks.synful.sizes import Triple
 
 USUAL_CORE = (64, 512, 512)
@@ -49,10 +50,8 @@ class StoredPredictions:
                 f"{path}: {store.mask} has the shape {mask.shape}, {store.vectors} {vectors.shape}; wanted are (z, y, x) and (3, z, y, x) "
                 "of one volume"
             )
-        size = tuple(voxel_size or mask.voxel_size)
-        if all(v == 1 for v in size) and not any(mask.units):
-            raise InputError(f"the voxel size of {path} is not known: set [input] voxel_size = [z, y, x] in nm")
-        domain = Domain("volume", ("z", "y", "x"), mask.shape, size, tuple(offset or mask.offset), ("nm",) * 3)
+        size, begin = placement_nm(mask, "the predictions' mask", voxel_size=voxel_size, fix="set [input] voxel_size = [z, y, x] in nm")
+        domain = Domain("volume", ("z", "y", "x"), mask.shape, size, tuple(offset or begin), ("nm",) * 3)
         return cls(path, store.mask, store.vectors, scale_of(mask, 255), scale_of(vectors, 0.25), domain)
 
     @classmethod

@@ -3,7 +3,7 @@
 Output, a zarr group:
 
     parts/...                       what blocks found, as Arrow files
-    volumes/pred_*                  predictions, in mode "stored"
+    volumes/pred_*                  predictions, in the modes "stored" and "predict"
     partners.parquet/               all partners, by cells of the volume
     segments-<digest>.parquet/      the same with segments and bodies, one per segmentation
     filtered-....parquet/, edges-....parquet/   what the filters left, and the connections between neurons
@@ -114,10 +114,24 @@ class StoredSynful(Pipeline, Predict):
     """Predictions are kept, then extracted."""
 
 
+class PredictedSynful(Pipeline, Predict):
+    """Predictions are kept, and that is all."""
+
+    def stages(self) -> Sequence[Task]:
+        return [*(self.job.grey.stages() if self.job.grey else ()), self]
+
+
 class ExtractedSynful(Pipeline, Extract):
     """Partners of predictions that were stored before."""
 
     name: ClassVar[str] = "synful-extract"
+
+    @classmethod
+    def template(cls, source: str) -> str:
+        """A commented configuration for stored predictions; see tasks.synful.preset."""
+        from tasks.synful.preset import extraction_template
+
+        return extraction_template(source)
 
     @classmethod
     def from_config(cls, config: RunConfig) -> "ExtractedSynful":
@@ -130,6 +144,7 @@ class Synful(Pipeline):
     name: ClassVar[str] = "synful"
 
     @classmethod
-    def from_config(cls, config: RunConfig) -> "FusedSynful | StoredSynful":  # type: ignore[override]
+    def from_config(cls, config: RunConfig) -> "FusedSynful | StoredSynful | PredictedSynful":  # type: ignore[override]
         job = Job.from_config(config)
-        return FusedSynful(job) if job.options.mode == "fused" else StoredSynful(job)
+        made = {"fused": FusedSynful, "stored": StoredSynful, "predict": PredictedSynful}
+        return made[job.options.mode](job)

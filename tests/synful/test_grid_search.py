@@ -2,6 +2,7 @@
 
 import csv
 
+import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -17,6 +18,7 @@ from tasks.synful.curves import best
 from tasks.synful.detection import detect
 from tasks.synful.evaluation import evaluate
 from tasks.synful.extraction import Predictions
+from tasks.synful.formats.cremi import write_cremi
 from tasks.synful.grid_search import SCHEMA, Trials, columns, combinations, search
 from tasks.synful.grid_search_task import GridSearch, read_truth
 from tasks.synful.options import ExtractOptions
@@ -168,7 +170,7 @@ def test_parts_that_are_missing_are_told(container):
     ],
 )
 def test_bad_searches_fail_before_anything_is_written(container, options, error, message):
-    np.save(container.parent / "segments.npy", np.zeros(SHAPE, np.uint64))
+    np.save(container.parent / "segments.npy", np.zeros((2, 3, 4), np.uint64))
     options = {k: v.format(here=container.parent) if isinstance(v, str) else v for k, v in options.items()}
     with pytest.raises(error, match=message):
         GridSearch.from_config(configured(container, **options))
@@ -179,6 +181,17 @@ def test_integers_without_a_scale_are_refused(container):
     OutputArray.create(container, "bare", shape=SHAPE, dtype="uint8", chunks=SHAPE, axes="zyx", voxel_size=VOXEL)
     with pytest.raises(InputError, match="without the attribute `scale`"):
         GridSearch.from_config(configured(container, mask="bare"))
+
+
+def test_truth_of_a_cremi_file_has_the_segments_there(tmp_path):
+    truth = table([[40, 4, 4]], [[40, 8, 4]], [1.0], [0])
+    write_cremi(truth, tmp_path / "truth.hdf")
+    assert "segment_pre" not in read_truth(str(tmp_path / "truth.hdf")).schema.names
+    with h5py.File(tmp_path / "truth.hdf", "a") as file:
+        labels = file.create_dataset("volumes/labels/neuron_ids", data=np.arange(24, dtype=np.uint64).reshape(2, 3, 4))
+        labels.attrs["resolution"] = VOXEL
+    found = read_truth(str(tmp_path / "truth.hdf"))
+    assert (found["segment_pre"].to_pylist(), found["segment_post"].to_pylist()) == ([17], [21])
 
 
 def test_truth_is_read_from_csv(tmp_path):

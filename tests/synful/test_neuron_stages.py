@@ -20,6 +20,7 @@ from tasks.synful.options import MapOptions, SynfulOptions
 from tasks.synful.pair_stages import Filter, bucket_count
 from tasks.synful.partners import cantor_ids, ordered, points, table
 from tasks.synful.segments import map_to_segments
+from tests.synful.mapped import mapped as mapped_rows
 
 SIZE, OFFSET = (40.0, 4.0, 4.0), (400.0, 80.0, 0.0)
 VOLUME = Domain("volume", ("z", "y", "x"), (24, 96, 96), SIZE, OFFSET, ("nm",) * 3)
@@ -105,6 +106,14 @@ def test_skeletons_and_clefts_add_their_columns(place):
     assert found["cleft_score"].equals(wanted["cleft_score"])
     pairs = set(zip(found["cleft_id"].to_pylist(), wanted["cleft_id"].to_pylist(), strict=True))
     assert len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs) > 10
+
+
+@pytest.mark.parametrize("body", [None, 0])
+def test_pairs_of_segments_without_bodies_stay_together(body):
+    sites = np.arange(60).reshape(20, 3)
+    rows = mapped_rows(sites, sites, np.arange(20), segment_pre=5, segment_post=6, body_pre=body, body_post=7)
+    assert len(set(bucket_of(rows, "body", 16).tolist())) == 1
+    assert len(set(bucket_of(rows.drop_columns(["segment_pre", "segment_post"]), "body", 16).tolist())) > 1
 
 
 def test_filters_over_buckets_are_those_over_one_table(place):

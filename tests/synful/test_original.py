@@ -48,7 +48,7 @@ def test_the_template_runs_unchanged(predict, tmp_path):
     assert config.model.path == str(tmp_path / "train" / "setup01" / "train_net_checkpoint_90000")
     assert config.input.variable == "volumes/raw"
     assert config.output.path == str(tmp_path / "predict" / "out" / "setup01" / "90000" / "A.zarr")
-    assert (options.mode, options.grid, config.blocks.shape) == ("stored", "compat", (6, 218, 218))
+    assert (options.mode, options.grid, config.blocks.shape) == ("predict", "compat", (6, 218, 218))
     assert (options.store.mask, options.store.vectors) == ("volumes/pred_syn_indicator", "volumes/pred_partner_vectors")
     assert (options.store.mask_scale, options.store.vectors_scale) == (255, 0.25)
     assert config.output.make_folders

@@ -10,6 +10,8 @@ from blockwise.errors import ConfigError, InputError
 from blockwise.storage import open_source
 from blockwise.storage.placement import Placement
 from blockwise.storage.source import ArraySource
+from tasks.synful.blobs import whole_nm
+from tasks.synful.lookup import voxels_of
 from tasks.synful.partners import points
 from tasks.synful.segments import map_to_segments, segments_at
 from tests.synful.mapped import mapped
@@ -86,6 +88,13 @@ def test_chunks_without_a_site_are_not_read():
 def test_a_site_before_the_first_voxel_is_outside(z, found):
     got = segments_at(np.array([[z, -80, 12]]), source(None))
     assert got.to_pylist() == [None if found is None else int(IDS[found, 0, 0])]
+
+
+@pytest.mark.parametrize("size", [4.4, 4.6, 8.8, 10 / 3, 33.0])
+@pytest.mark.parametrize("offset", [0.0, 123.4])
+def test_a_site_lies_in_its_voxel_whatever_the_voxel_size(size, offset):
+    voxels = np.arange(20_000)
+    assert (voxels_of(whole_nm(offset + voxels * size), size, offset) == voxels).all()
 
 
 def test_background_is_null_when_named():

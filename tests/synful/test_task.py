@@ -85,6 +85,15 @@ def test_stored_predictions_give_the_same(run, whole, blocks):
     assert group_attributes(task.job.output)["synful"]["normalize"] == "dtype"
 
 
+def test_predictions_alone(place):
+    task = Synful.from_config(configuration(place, (20, 100, 108), "alone", None, "net.safetensors", {"mode": "predict"}))
+    assert [s.name for s in task.stages()] == ["synful"]
+    run_serially(task)
+    assert open_source(task.job.output, "volumes/pred_syn_indicator").read(Region((0, 0, 0), SHAPE)).any()
+    assert not list(place.glob("alone.zarr/*.parquet"))
+    assert task.pictures() == ()
+
+
 def test_local_maxima_across_blocks(run):
     radius = {"method": "nms", "nms_radius": (40, 12, 12), "context": 48}
     one, many = run(extract=radius)[1], run((8, 40, 40), extract=radius)[1]
@@ -178,10 +187,17 @@ def test_components_beyond_the_largest_are_reported_not_merged(run, whole):
         ({"network": {"activation": "tanh"}}, ConfigError, "activation"),
         ({"source": {"path": "raw.zarr", "voxel_size": (40.0, 6.0, 6.0)}}, InputError, "50% off"),
         ({"volume": {"roi_offset": (0, 0, 0)}}, ConfigError, "go together"),
+        ({"source": {"path": "raw.zarr", "offset": (-40.0, 0, 0)}}, InputError, r"begins at \[-40.0, 0.0, 0.0\] nm, and ids"),
+        ({"volume": {"mask": "bare.npy"}}, InputError, r"voxel size of mask .*bare.npy is not known"),
+        ({"map": {"segmentation": "bare.npy"}}, InputError, r"voxel size of segmentation .*its shape \(2, 3, 4\) is not the volume's"),
+        ({"evaluate": {"truth": "t.csv", "by": "body"}}, ConfigError, "set map.bodies"),
+        ({"evaluate": {"truth": "t.csv", "by": "none", "drop_same_id": True}}, ConfigError, "drop_same_id needs ids"),
+        ({"mode": "predict", "exports": ("csv",)}, ConfigError, "finds no partners, so exports cannot be"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_both_numbers(run, place, monkeypatch, change, error, words):
     monkeypatch.chdir(place)
+    np.save("bare.npy", np.ones((2, 3, 4), np.uint8))
     with pytest.raises(error, match=words):
         run(**change)
 
