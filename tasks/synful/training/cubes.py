@@ -180,6 +180,11 @@ def open_volume(
     ------
     InputError : not z y x, or another voxel size.
     """
+    if given is not None and given.voxel_size is not None and not np.allclose(given.voxel_size, voxel_size, rtol=0.02):
+        raise InputError(
+            f"cube {path} is said to have voxels of {list(given.voxel_size)} nm, the network is trained at {list(voxel_size)}: set the "
+            "`voxel_size` of the training to it, which holds for all cubes, or resample the cube"
+        )
     source = open_source(path, name, defaults=defaults)
     if len(source.shape) != 3:
         raise InputError(f"{path} has the shape {source.shape}: three axes are wanted, z y x")

@@ -1,6 +1,9 @@
 """Samples as a torch data set, made ahead by worker processes (spec 5.2 point 12) and always in order."""
 
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Batch = Mapping[str, "Tensor"]
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that ask a training to write its checkpoint and end."""
 
 
 @dataclass(eq=False)
@@ -60,10 +65,11 @@ class Samples:
             sampler=range(first, last),
             num_workers=workers,
             prefetch_factor=self.parameters.prefetch,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_begin_worker,
             multiprocessing_context="fork" if self.cubes is not None else "spawn",
         )
-        return iter(loader)
+        with _ignored_signals():  # which workers inherit until they can say so themselves
+            return iter(loader)
 
 
 def open_cubes(parameters: TrainingParameters) -> list[Cube]:
@@ -76,7 +82,24 @@ def open_cubes(parameters: TrainingParameters) -> list[Cube]:
     return [open_cube(options, parameters.voxel_size) for options in cube_options(parameters)]
 
 
-def _one_thread(worker: int) -> None:
+def _begin_worker(worker: int) -> None:
+    """One thread; and a signal to the whole group (Ctrl-C, a scheduler's) is the trainer's to answer, which ends its workers itself."""
     import torch
 
     torch.set_num_threads(1)
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def _ignored_signals() -> Iterator[None]:
+    """Processes that are started meanwhile ignore what asks to stop; signals are set in the main thread only."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

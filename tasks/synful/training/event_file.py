@@ -30,8 +30,7 @@ class EventFile:
         make_folders(folder)
         self._file = (folder / f"events.out.tfevents.{time.time_ns() // 1_000_000}.{platform.node()}").open("ab")
         self._write(_text(3, VERSION))
-        if step:
-            self._write(_number(2, step) + _text(7, _number(1, START)))
+        self._write(_number(2, step) + _text(7, _number(1, START)))
 
     def add(self, step: int, figures: Mapping[str, float]) -> None:
         """Figures of a step, by name; a slash in a name makes a group."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockwise.errors import ModelError
+from blockwise.errors import ConfigError, InputError, ModelError
 from tasks.synful.training.cubes import Cube, open_cube
-from tasks.synful.training.dataset import Batch, Samples, open_cubes
+from tasks.synful.training.dataset import STOPPING, Batch, Samples, open_cubes
 from tasks.synful.training.event_file import EventFile
 from tasks.synful.training.grey_values import raw_percentiles
 from tasks.synful.training.parameters import TrainingParameters
@@ -64,17 +64,18 @@ def train(
 
     Raises
     ------
-    MissingError, InputError : data that is not there or does not fit.  ModelError : parameters that make no network, weights of another
-    network, or 100 batches in a row without a finite loss.  FingerprintMismatch : the folder holds another training.
+    MissingError, InputError, ConfigError : data that is not there or does not fit, nothing to validate on.  ModelError : parameters that
+    make no network, weights of another network, or 100 batches in a row without a finite loss.  FingerprintMismatch : the folder holds
+    another training.
     RunActive : another process trains there.
     """
     geometry = geometry_of(parameters)
     samples = Samples(parameters, geometry, cubes if cubes is not None else (open_cubes(parameters) if parameters.workers == 0 else None))
     samples.sampler.check()
     place = TrainingFolder(Path(folder))
+    chosen = _judged(parameters, samples) if judged is None else list(judged)
     with place.held(), _threads(parameters.threads):
         place.adopt(parameters, adopt)
-        chosen = _judged(parameters, samples) if judged is None else list(judged)
         run = _Run(parameters, place, samples, chosen, report or (lambda kind, figures: None))
         return run.until(parameters.max_iteration)
 
@@ -120,16 +121,18 @@ class _Run:
     def __init__(
         self, parameters: TrainingParameters, folder: TrainingFolder, samples: Samples, judged: Sequence[Cube], report: Report
     ) -> None:
-        from tasks.synful.training.learner import Learner
+        from tasks.synful.training.learner import Learner, new_network
         from tasks.synful.training.sections import compute_by_sections
 
         self.parameters, self.folder, self.samples, self.judged, self.report = parameters, folder, samples, judged, report
-        network = compute_by_sections(starting_network(parameters))
+        kept = folder.checkpoints()
+        network = compute_by_sections(new_network(parameters) if kept else starting_network(parameters))
         network.config = network.config.with_training(raw_percentiles=raw_percentiles(samples.sampler.cubes))
         self.learner: Learner = Learner(network.to(device_of(parameters.device)).train(), parameters)
         self.done, self.skipped, self.in_a_row = 0, 0, 0
-        if kept := folder.checkpoints():
+        if kept:
             self._resume(max(kept))
+        folder.rewind(self.done)
         self.events = EventFile(folder.path / "events", step=self.done) if parameters.tensorboard else None
 
     def _resume(self, iteration: int) -> None:
@@ -137,7 +140,6 @@ class _Run:
         self.learner.network.load_state_dict(state["network"])
         self.learner.restore(state["learner"])
         self.done = iteration
-        self.folder.rewind(iteration)
 
     def until(self, last: int) -> Trained:
         """Train until so many iterations are done, or a signal comes."""
@@ -181,7 +183,8 @@ class _Run:
         from tasks.synful.training.validation import validate
 
         assert self.parameters.validation is not None
-        if scores := validate(self.learner.network, self.judged, self.parameters.validation):
+        learned = [n for n, does in (("mask", self.parameters.learns_mask), ("vectors", self.parameters.learns_vectors)) if does]
+        if scores := validate(self.learner.network, self.judged, self.parameters.validation, learned=learned):
             self._log("validation", scores)
 
     def _log(self, kind: str, figures: Mapping[str, float]) -> None:
@@ -203,12 +206,23 @@ class _Run:
 
 
 def _judged(parameters: TrainingParameters, samples: Samples) -> list[Cube]:
-    """Cubes to validate on: those named for it, else those with a validation mask."""
+    """Cubes to validate on: those named for it, else those with a validation mask.
+
+    Raises
+    ------
+    ConfigError : there are none.  InputError : nothing of one can be judged.
+    """
+    from tasks.synful.training.validation import judged_region
+
     if parameters.validation is None:
         return []
-    if parameters.validation.cubes:
-        return [open_cube(options, parameters.voxel_size) for options in parameters.validation.cubes]
-    return [cube for cube in samples.sampler.cubes if cube.validation_mask is not None]
+    chosen = [open_cube(options, parameters.voxel_size) for options in parameters.validation.cubes]
+    chosen = chosen or [cube for cube in samples.sampler.cubes if cube.validation_mask is not None]
+    if not chosen:
+        raise ConfigError("validation has nothing to judge: give `validation` `cubes` of its own, or a cube a `validation_mask`")
+    if empty := [cube.name for cube in chosen if judged_region(cube).size == 0]:
+        raise InputError(f"cube {empty[0]}: its mask to validate in is 0 wherever targets are known; enlarge it, or leave the cube out")
+    return chosen
 
 
 @contextmanager
@@ -231,7 +245,7 @@ def _asked_to_stop() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {s: signal.signal(s, lambda number, frame: stop.set()) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, lambda number, frame: stop.set()) for s in STOPPING}
     try:
         yield stop
     finally:

@@ -189,6 +189,8 @@ class TrainingParameters(Options):
             raise ValueError(f"cliprange {[low, high]}: 0 < low < high < 1 is wanted")
         if self.m_loss_scale == self.d_loss_scale == 0:
             raise ValueError("m_loss_scale and d_loss_scale are both 0: there is nothing to learn")
+        if self.loss_comb_type == "product" and 0 in (self.m_loss_scale, self.d_loss_scale):
+            raise ValueError("loss_comb_type 'product' with m_loss_scale or d_loss_scale 0 is always 0, so nothing is learned: use 'sum'")
         if self.num_heads is not None and self.num_heads != (2 if self.unet_model == "dh_unet" else 1):
             raise ValueError(f"num_heads {self.num_heads} with unet_model {self.unet_model!r}: dh_unet has 2 heads, vanilla 1")
         if self.blob_mode == "peak" and self.m_loss_type == "cross_entropy":
@@ -258,11 +260,7 @@ def absolute(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         return {k: place(v) if k in paths else v for k, v in given.items()}
 
     made = {k: place(v) if k in ("cremi_dir", "folder") else v for k, v in values.items()}
-    if (
-        (weights := made.get("initial_weights"))
-        and (folder / weights).parent.is_dir()
-        and list((folder / weights).parent.glob(Path(weights).name + "*"))
-    ):
+    if (weights := made.get("initial_weights")) and any((folder / f"{weights}{end}").exists() for end in ("", ".index")):
         made["initial_weights"] = place(weights)
     if "cubes" in made:
         made["cubes"] = [cube(c) for c in made["cubes"]]

@@ -8,7 +8,7 @@
     events/                         the same figures for TensorBoard, unless `tensorboard` is false
 
 One process trains in a folder at a time, held by a lock that ends with it. Checkpoints and snapshots are replaced whole: a crash leaves
-the last complete one, and lines of figures that a resumed run writes again are dropped first.
+the last complete one, and what a resumed run writes again, lines of figures and snapshots, is dropped first.
 """
 
 import json
@@ -122,7 +122,10 @@ class TrainingFolder:
         return found
 
     def rewind(self, iteration: int) -> None:
-        """Drop figures of iterations that will be done again."""
+        """Drop figures and snapshots of iterations that will be done again."""
+        for number, snapshot in self.snapshots().items():
+            if number >= iteration:
+                snapshot.unlink()
         for name in ("metrics.jsonl", "validation.jsonl"):
             if (self.path / name).exists():
                 kept = [line for line in self.lines(name) if line["iteration"] <= iteration]

@@ -20,7 +20,7 @@ from tasks.synful.training.balance import balanced_weights
 from tasks.synful.training.cubes import Cube
 from tasks.synful.training.parameters import TrainingParameters
 from tasks.synful.training.points import Pairs
-from tasks.synful.training.sampling import draw_place, places
+from tasks.synful.training.sampling import check_reach, draw_place, places
 from tasks.synful.training.targets import Labels, partner_vectors, rasterize_peaks, rasterize_points
 
 Array = npt.NDArray[Any]
@@ -88,10 +88,12 @@ class Sampler:
 
         Raises
         ------
-        InputError : too small; names both sizes.
+        InputError : too small, or with sites that no sample can hold; names both sizes.
         """
         for cube in self.cubes:
-            places(cube, self.geometry.output, self.geometry.context, pad=self.parameters.pad)
+            begins = places(cube, self.geometry.output, self.geometry.context, pad=self.parameters.pad)
+            if self.parameters.share_with_points > 0:
+                check_reach(cube, begins, self.geometry.output)
             scaled(np.zeros(0, cube.raw.dtype), cube.name)
 
     def _drawn(self, cube: Cube, field: Field, output: Region, turn: Orientation, random: np.random.Generator) -> Sample:

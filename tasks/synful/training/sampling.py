@@ -61,9 +61,27 @@ def draw_place(
         if begin is not None and _is_masked(cube, begin, output, min_masked):
             return tuple(int(n) for n in begin)
     what = "with a post-synaptic site " if needs_point else ""
+    if cube.mask is None and cube.validation_mask is None:
+        raise InputError(f"cube {cube.name}: {TRIES} tries found no sample {what}of {list(output)} voxels of output")
     raise InputError(
         f"cube {cube.name}: no sample {what}is {min_masked:.0%} inside the training mask; lower `min_masked` or enlarge the mask"
     )
+
+
+def check_reach(cube: Cube, begins: Region, output: Sequence[int]) -> None:
+    """Refuse a cube with sites of which no output of a sample can hold one.
+
+    Raises
+    ------
+    InputError : it is so; names where outputs can be.
+    """
+    sites = cube.sites
+    begin, end = [b + 1 for b in begins.begin], [e + n - 1 for e, n in zip(begins.end, output, strict=True)]
+    if len(sites) and not inside(sites.astype(np.float64), begin, end).any():
+        raise InputError(
+            f"cube {cube.name}: none of its {len(sites)} post-synaptic sites lies where the output of a sample can be, voxels "
+            f"{begin} to {end}: set `pad`, lower `input_size`, or check the unit and the offset of the points"
+        )
 
 
 def _near_point(

@@ -106,7 +106,7 @@ def render_snapshot(run: str | Path, which: int = -1, *, section: int | None = N
 
     Raises
     ------
-    MissingError : no such snapshot.
+    MissingError : no such snapshot.  InputError : no such section.
     """
     from matplotlib.figure import Figure
 
@@ -114,6 +114,8 @@ def render_snapshot(run: str | Path, which: int = -1, *, section: int | None = N
     arrays = read_snapshot(file)
     truth = arrays["indicator"]
     z = int(truth.sum(axis=(1, 2)).argmax()) if section is None else section
+    if not 0 <= z < len(truth):
+        raise InputError(f"{file} has the sections 0 to {len(truth) - 1} of output, not {z}")
     raw = _inner(arrays["raw"], truth.shape)[z]
     figure = Figure(figsize=(13, 8.4), layout="constrained")
     axes = figure.subplots(2, 3)

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from blockwise.geometry import Region
-from tasks.synful.training.cubes import Cube
+from tasks.synful.parameters import HEADS
+from tasks.synful.training.cubes import Cube, Volume
 from tasks.synful.training.parameters import ValidationOptions
 from tasks.synful.training.points import Pairs
 from tasks.synful.training.samples import scaled
@@ -20,17 +21,26 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 TILE = (32, 400, 400)
+HEAD_OF = {"probability": "mask", "vectors": "vectors"}
+"""Of the arrays that `predict` gives."""
 
 
 def judged_region(cube: Cube) -> Region:
-    """The box to predict: that of the validation mask where the cube has one, else all whose targets are known."""
-    if cube.validation_mask is None:
+    """The box to predict: that of the mask to judge in where the cube has one, else all whose targets are known."""
+    mask = _judging(cube)
+    if mask is None:
         return cube.known
-    inside = np.argwhere(cube.validation_mask.read(cube.known) != 0)
-    if not len(inside):
+    inside = mask.read(cube.known) != 0
+    spans = [np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    if not spans[0].size:
         return Region(cube.known.begin, cube.known.begin)
-    begin = inside.min(axis=0) + cube.known.begin
-    return Region(tuple(begin.tolist()), tuple((inside.max(axis=0) + 1 + cube.known.begin).tolist()))
+    first, last = ([int(span[end]) + b for span, b in zip(spans, cube.known.begin, strict=True)] for end in (0, -1))
+    return Region(tuple(first), tuple(n + 1 for n in last))
+
+
+def _judging(cube: Cube) -> Volume | None:
+    """The mask within which a cube is judged: what it holds out, or, where it holds nothing out, what is annotated."""
+    return cube.mask if cube.validation_mask is None else cube.validation_mask
 
 
 def predict(network: "UNet", cube: Cube, region: Region) -> dict[str, Array]:
@@ -78,27 +88,38 @@ def _padded(cube: Cube, region: Region) -> Array:
     return np.pad(values, margins, mode="edge")
 
 
-def validate(network: "UNet", cubes: Sequence[Cube], options: ValidationOptions) -> dict[str, float]:
+def validate(network: "UNet", cubes: Sequence[Cube], options: ValidationOptions, *, learned: Sequence[str] = HEADS) -> dict[str, float]:
     """Scores over all cubes.
+
+    Parameters
+    ----------
+    learned : the heads that are trained: a network may have one that is not, whose answer means nothing.
 
     Returns
     -------
-    precision, recall, f_score, true_positives, false_positives and false_negatives of partners, where the cubes have points and the
-    network predicts vectors too; average_precision and prevalence of voxels, where the mask to learn is a volume.
+    precision, recall, f_score, true_positives, false_positives and false_negatives of partners, where the cubes have points; of their
+    post sites alone where vectors are not learned.  vector_error_nm : the median over annotated pairs of how far the vector at the post
+    site misses the pre site.  average_precision and prevalence of voxels, where the mask to learn is a volume.
     """
     counts = np.zeros(3, np.int64)
-    labels, probabilities, partners = [], [], False
+    labels, probabilities, errors, partners = [], [], [np.empty(0)], False
     for cube in cubes:
         region = judged_region(cube)
-        found = predict(network, cube, region)
-        inside = cube.validation_mask.read(region) != 0 if cube.validation_mask is not None else np.ones(region.shape, bool)
+        found = {name: values for name, values in predict(network, cube, region).items() if HEAD_OF[name] in learned}
+        mask = _judging(cube)
+        inside = mask.read(region) != 0 if mask is not None else np.ones(region.shape, bool)
         if cube.indicator is not None:
             labels.append((cube.indicator.read(region) > 0)[inside])
             probabilities.append(found["probability"][inside])
-        elif len(found) == 2:
+            continue
+        if "vectors" in found:
+            errors.append(_vector_errors(found["vectors"], cube, region, inside))
+        if "probability" in found:
             counts += _counts(found, cube, region, inside, options)
             partners = True
     scores = _partner_scores(*counts.tolist()) if partners else {}
+    if (missed := np.concatenate(errors)).size:
+        scores["vector_error_nm"] = float(np.median(missed))
     if labels:
         truth = np.concatenate(labels)
         scores |= {"average_precision": average_precision(np.concatenate(probabilities), truth), "prevalence": float(truth.mean())}
@@ -106,14 +127,14 @@ def validate(network: "UNet", cubes: Sequence[Cube], options: ValidationOptions)
 
 
 def _counts(found: dict[str, Array], cube: Cube, region: Region, inside: Array, options: ValidationOptions) -> npt.NDArray[np.int64]:
-    """True positives, false positives and false negatives of partners in a region."""
+    """True positives, false positives and false negatives of partners in a region; of post sites where there are no vectors."""
     from tasks.synful import detect, evaluate
 
     size = np.asarray(cube.voxel_size)
     offset = np.multiply(region.begin, size)
     predicted = detect(
         found["probability"] * inside,
-        found["vectors"],
+        found["vectors"] if "vectors" in found else np.broadcast_to(np.float32(0), (3, *region.shape)),
         cube.voxel_size,
         method=options.method,
         threshold=options.threshold,
@@ -123,12 +144,22 @@ def _counts(found: dict[str, Array], cube: Cube, region: Region, inside: Array, 
         offset=tuple(offset.tolist()),
     )
     truth = true_partners(cube, region, inside)
-    by, drop = "none", False
-    if cube.labels is not None:
+    by, drop, match_on = "none", False, options.match_on if "vectors" in found else "post"
+    if cube.labels is not None and "vectors" in found:
         predicted, truth = (_with_segments(t, cube) for t in (predicted, truth))
         by, drop = "segment", True
-    result = evaluate(predicted, truth, by=by, match_on=options.match_on, match_distance_nm=options.match_distance_nm, drop_same_id=drop)
+    result = evaluate(predicted, truth, by=by, match_on=match_on, match_distance_nm=options.match_distance_nm, drop_same_id=drop)
     return np.array([result.true_positives, result.false_positives, result.false_negatives])
+
+
+def _vector_errors(vectors: Array, cube: Cube, region: Region, inside: Array) -> npt.NDArray[np.float64]:
+    """How far the vectors at annotated post sites miss their pre sites, nm, (n,)."""
+    from tasks.synful.partners import points
+
+    truth, size = true_partners(cube, region, inside), np.asarray(cube.voxel_size)
+    voxels = np.floor_divide(points(truth, "post"), size).astype(np.int64)
+    told = vectors[(slice(None), *(voxels - region.begin).T)].T
+    return np.asarray(np.linalg.norm(voxels * size + told - points(truth, "pre"), axis=1))
 
 
 def true_partners(cube: Cube, region: Region, inside: Array | None = None) -> "pa.Table":

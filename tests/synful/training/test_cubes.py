@@ -76,6 +76,13 @@ def test_another_voxel_size_is_refused_unless_stated(cremi, size, words):
         open_cube(stated, size)
 
 
+def test_a_cube_is_not_read_as_if_of_another_voxel_size(tmp_path):
+    np.save(tmp_path / "raw.npy", RAW)
+    assert open_cube(CubeOptions(raw=str(tmp_path / "raw.npy"), voxel_size=SIZE), SIZE).voxel_size == SIZE
+    with pytest.raises(InputError, match=r"voxels of \[50.0, 10.0, 10.0\] nm, the network is trained at \[40.0, 8.0, 8.0\]"):
+        open_cube(CubeOptions(raw=str(tmp_path / "raw.npy"), voxel_size=(50, 10, 10)), SIZE)
+
+
 def test_four_axes_are_refused(tmp_path):
     np.save(tmp_path / "raw.npy", np.zeros((3, 2, 2, 2), np.uint8))
     with pytest.raises(InputError, match=r"shape \(3, 2, 2, 2\): three axes"):

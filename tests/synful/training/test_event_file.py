@@ -45,5 +45,7 @@ def test_figures_are_read_back(tmp_path):
 def test_training_writes_them(tmp_path):
     train(tiny(max_iteration=2), tmp_path, cubes=[simulated()])
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    found = {step: figures for step, _, _, figures in events(tmp_path / "events") if figures}
+    written = events(tmp_path / "events")
+    assert written[1] == [0, "", 1, {}], "what an earlier start without a checkpoint wrote is void"
+    found = {step: figures for step, _, _, figures in written if figures}
     assert {s: f["metrics/loss"] for s, f in found.items()} == {line["iteration"]: pytest.approx(line["loss"]) for line in lines}

@@ -1,4 +1,5 @@
 import json
+import multiprocessing
 import os
 import signal
 from dataclasses import replace
@@ -7,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from blockwise.errors import FingerprintMismatch, InputError, ModelError, RunActive
+from blockwise.errors import ConfigError, FingerprintMismatch, InputError, ModelError, RunActive
 from tasks.synful import load_network
 from tasks.synful.checkpoint import save_safetensors
 from tasks.synful.training.cubes import Volume
 from tasks.synful.training.loop import train
 from tasks.synful.training.run_folder import TrainingFolder
-from tests.synful.training.data import simulated, tiny
+from tests.synful.training.data import simulated, tiny, write_cremi
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +171,53 @@ def test_a_network_keeps_what_it_was_trained_with(tmp_path, cube):
     raw = cube.raw.read(cube.raw.region) / 255
     assert (kept["voxel_size"], kept["input_size"]) == ([40, 8, 8], [6, 52, 52])
     assert {p: pytest.approx(np.percentile(raw, float(p)), abs=0.03) for p in kept["raw_percentiles"]} == kept["raw_percentiles"]
+
+
+def test_workers_leave_signals_to_the_trainer(tmp_path, cube):
+    """A terminal or a scheduler sends them to every process: the checkpoint needs the batches that workers have begun."""
+    raw, labels = (v.read(v.region) for v in (cube.raw, cube.labels))
+    file = write_cremi(tmp_path / "a.hdf", raw, labels, cube.pairs)
+
+    def stop(kind, figures):
+        if figures["iteration"] == 3:
+            for process in [*multiprocessing.active_children(), multiprocessing.process.current_process()]:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    os.kill(process.pid, number)
+        if figures["iteration"] == 2:
+            assert len(multiprocessing.active_children()) == 1
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, signal.SIGTERM)
+
+    parameters = tiny(max_iteration=50, save_every=50, workers=1, prefetch=1, cubes=[{"raw": str(file)}])
+    done = train(parameters, tmp_path / "run", report=stop)
+    assert (done.interrupted, done.iteration) == (True, 3)
+
+
+def test_a_start_without_a_checkpoint_begins_anew(tmp_path, cube):
+    """After a kill before the first checkpoint: no line twice, none glued to a torn one, no snapshot of what was not done."""
+    folder = TrainingFolder(tmp_path)
+    train(tiny(max_iteration=4, snapshot_every=1), tmp_path, cubes=[cube])
+    for file in folder.checkpoints().values():
+        file.unlink()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 5, "lo')
+    train(tiny(max_iteration=2, snapshot_every=1, keep_snapshots=1), tmp_path, cubes=[cube])
+    assert [line["iteration"] for line in folder.lines("metrics.jsonl")] == [1, 2]
+    assert list(folder.snapshots()) == [1]
+
+
+def test_a_resumed_run_does_not_need_the_weights_it_began_with(tmp_path, cube):
+    first = train(tiny(max_iteration=1), tmp_path / "first", cubes=[cube])
+    save_safetensors(load_network(first.checkpoint), tmp_path / "first.safetensors")
+    tuned = {"initial_weights": str(tmp_path / "first.safetensors"), "save_every": 1}
+    train(tiny(max_iteration=1, **tuned), tmp_path / "tuned", cubes=[cube])
+    (tmp_path / "first.safetensors").unlink()
+    assert train(tiny(max_iteration=2, **tuned), tmp_path / "tuned", cubes=[cube]).iteration == 2
+
+
+@pytest.mark.parametrize(("mask", "error", "words"), [(None, ConfigError, "nothing to judge"), (0, InputError, "is 0 wherever")])
+def test_a_validation_of_nothing_is_refused(tmp_path, cube, mask, error, words):
+    held_out = None if mask is None else Volume.of(np.zeros(cube.raw.region.shape, np.uint8))
+    with pytest.raises(error, match=words):
+        train(tiny(validation={"every": 1}), tmp_path / "run", cubes=[replace(cube, validation_mask=held_out)])
+    assert not (tmp_path / "run").exists()

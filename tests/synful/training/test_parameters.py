@@ -53,6 +53,7 @@ def test_the_readmes_spellings():
         ({"clip_range": [0.1, 0.9], "cliprange": [0.1, 0.9]}, "are one key"),
         ({"cliprange": [0.9, 0.1]}, "0 < low < high < 1"),
         ({"m_loss_scale": 0, "d_loss_scale": 0}, "nothing to learn"),
+        ({"loss_comb_type": "product", "d_loss_scale": 0}, "nothing is learned: use 'sum'"),
         ({"num_heads": 2}, "num_heads 2 with unet_model 'vanilla'"),
         ({"blob_mode": "peak"}, "use m_loss_type 'mean_squared_error'"),
         ({"learning_rate": -1}, "greater than 0"),
@@ -90,6 +91,11 @@ def test_weights_beside_the_file_are_found(tmp_path):
     (tmp_path / "train_net_checkpoint_3.index").touch()
     (tmp_path / "p.json").write_text(json.dumps({"initial_weights": "train_net_checkpoint_3"}))
     assert load_parameters(tmp_path / "p.json").initial_weights == f"{tmp_path}/train_net_checkpoint_3"
+
+
+def test_a_model_is_not_the_file_that_is_called_after_it(tmp_path):
+    (tmp_path / "p_setup51-tuned.json").write_text(json.dumps({"initial_weights": "p_setup51"}))
+    assert load_parameters(tmp_path / "p_setup51-tuned.json").initial_weights == "p_setup51"
 
 
 def test_changes_over_a_file():

@@ -7,7 +7,7 @@ from blockwise.errors import InputError
 from blockwise.geometry import Region
 from tasks.synful.training.cubes import Cube, Volume
 from tasks.synful.training.points import Pairs
-from tasks.synful.training.sampling import draw_place, learnable, places
+from tasks.synful.training.sampling import check_reach, draw_place, learnable, places
 
 SIZE = (40.0, 8.0, 8.0)
 SHAPE, OUTPUT, CONTEXT = (10, 60, 60), (2, 8, 8), (2, 10, 10)
@@ -76,3 +76,11 @@ def test_a_mask_that_excludes_everything_is_named():
     nothing = replace(cube(), mask=Volume.of(np.zeros(SHAPE, np.uint8)), pairs=Pairs(np.zeros((0, 3)), np.zeros((0, 3))))
     with pytest.raises(InputError, match="5% inside the training mask"):
         begins(nothing, 1)
+
+
+def test_sites_that_no_sample_can_hold_are_named():
+    room = places(cube(), OUTPUT, CONTEXT, pad=False)
+    check_reach(cube(), room, OUTPUT)
+    rim = replace(cube(), pairs=Pairs(np.zeros((1, 3)), np.array([[80.0, 400, 400]])))
+    with pytest.raises(InputError, match=r"none of its 1 post-synaptic sites .* voxels \[3, 11, 11\] to \[8, 50, 50\]"):
+        check_reach(rim, room, OUTPUT)

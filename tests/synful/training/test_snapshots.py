@@ -43,6 +43,11 @@ def test_a_snapshot_as_a_picture(run):
     assert picture.std() > 20
 
 
+def test_a_section_that_is_not_there_is_named(run):
+    with pytest.raises(InputError, match=r"sections 0 to \d+ of output, not 99"):
+        render_snapshot(run, -1, section=99)
+
+
 def test_a_run_without_snapshots_says_so(tmp_path):
     with pytest.raises(MissingError, match="set `snapshot_every`"):
         render_snapshot(tmp_path)

@@ -70,6 +70,37 @@ def test_only_the_validation_mask_is_judged(cube, monkeypatch):
     assert validation.judged_region(held_out).begin == (0, 0, 55)
 
 
+def test_a_mask_of_what_is_annotated_limits_a_cube_that_is_only_judged(cube, monkeypatch):
+    monkeypatch.setattr(validation, "predict", Oracle(cube))
+    mask = np.zeros(cube.raw.region.shape, np.uint8)
+    mask[2:10, 20:, 55:90] = 1
+    annotated = replace(cube, mask=Volume.of(mask))
+    assert validation.judged_region(annotated) == Region((2, 20, 55), (10, 110, 90))
+    scores = validation.validate(None, [annotated], ValidationOptions(threshold=0.5))
+    assert 0 < scores["true_positives"] + scores["false_negatives"] < len(cube.pairs)
+    assert scores["false_positives"] <= 2, "balls that the mask cuts"
+
+
+@pytest.mark.parametrize(
+    ("learned", "told"),
+    [(("mask", "vectors"), {"f_score", "vector_error_nm"}), (("mask",), {"f_score"}), (("vectors",), {"vector_error_nm"})],
+    ids=str,
+)
+def test_a_head_that_is_not_trained_is_not_judged(cube, monkeypatch, learned, told):
+    oracle = Oracle(cube)
+
+    def half_right(*given):
+        found = oracle(*given)
+        wrong = {"mask": ("vectors", -10.0), "vectors": ("probability", 0.0)}.get(learned[0]) if len(learned) == 1 else None
+        return found if wrong is None else {**found, wrong[0]: found[wrong[0]] * np.float32(wrong[1])}
+
+    monkeypatch.setattr(validation, "predict", half_right)
+    scores = validation.validate(None, [cube], ValidationOptions(threshold=0.5), learned=learned)
+    assert told == {"f_score", "vector_error_nm"} & set(scores)
+    assert scores.get("f_score", 1) == 1
+    assert scores.get("vector_error_nm", 0) < 8
+
+
 def test_mask_volumes_are_scored_by_voxel(cube):
     indicator = (cube.labels.read(cube.known) % 5 == 0).astype(np.uint8)
     network = new_network(tiny(heads=["mask"], unet_model="vanilla", d_loss_scale=0))
