@@ -121,7 +121,7 @@ def entry_of(name: str, registry: Registry | None = None) -> tuple[Entry, Regist
     raise MissingError(
         f"{name!r} is neither a model folder nor a model of the registry"
         + (f": did you mean {near[0]!r}?" if near else "")
-        + " `blockwise models list` shows all, `blockwise models update URL` reads newer ones"
+        + " `blockwise models list` shows all, `blockwise models update URL --task TASK` reads newer ones"
     )
 
 

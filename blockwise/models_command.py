@@ -71,7 +71,7 @@ def suggest(
 
 @app.command()
 def update(url: Annotated[str, typer.Argument(help="A list of models: YAML, name -> Link, Info; URL or file.")], task: Task = None) -> None:
-    """Read a newer list of models and keep it for this user."""
+    """Read a newer list of models and keep it for this user: blockwise models update URL --task cascade."""
     from blockwise.models import update as update_list
 
     chosen = _one_registry(task)

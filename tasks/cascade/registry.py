@@ -143,7 +143,8 @@ def _unmet(
     if c.off(frame_rate) > LARGEST_RATE_ERROR:
         yield (
             f"No model for {frame_rate:g} Hz is known: the nearest is for {c.frame_rate:g} Hz, {c.off(frame_rate):.0%} off, and more than "
-            f"{LARGEST_RATE_ERROR:.0%} is refused. Resample the recording, read a newer list (`blockwise models update`), or train a model."
+            f"{LARGEST_RATE_ERROR:.0%} is refused. Resample the recording, read a newer list "
+            "(`blockwise models update URL --task cascade`), or train a model."
         )
     if c.inhibitory != inhibitory:
         yield f"No model for {'inter' if inhibitory else 'excitatory '}neurons is known at that rate."
