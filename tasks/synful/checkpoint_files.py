@@ -98,9 +98,12 @@ def _iteration(file: Path) -> tuple[int, str]:
 
 
 def _with_neighbours(variables: Mapping[str, npt.ArrayLike], path: Path) -> Found:
-    """Parameters and activation of the files that the original lays beside its checkpoints."""
+    """Parameters and activation of the files that the original lays beside its checkpoints.
+
+    Its experiments had keys that nobody documented; the network's form is checked against its variables all the same.
+    """
     stated = path.parent / PARAMETERS
-    parameters = NetworkParameters.from_json(stated) if stated.is_file() else None
+    parameters = NetworkParameters.from_json(stated, strict=False) if stated.is_file() else None
     return Found(variables, str(path).removesuffix(".index"), parameters, _activation(path))
 
 

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
@@ -29,9 +30,18 @@ def file_server(folders: Mapping[str, Path], port: int = 0, host: str = "127.0.0
     StorageError : the port is taken.
     """
     try:
-        return ThreadingHTTPServer((host, port), partial(_Files, {n: p.resolve() for n, p in folders.items()}))
+        return _Server((host, port), partial(_Files, {n: p.resolve() for n, p in folders.items()}))
     except OSError as error:
         raise StorageError(error.errno, f"cannot serve on {host}:{port}: {error.strerror}; choose another --port") from error
+
+
+class _Server(ThreadingHTTPServer):
+    """One thread per connection."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A page that moves on gives up what it has asked for, which is no error here."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Files(BaseHTTPRequestHandler):
@@ -49,6 +59,7 @@ class _Files(BaseHTTPRequestHandler):
     def end_headers(self) -> None:
         self.send_header("Access-Control-Allow-Origin", "*")
         self.send_header("Access-Control-Allow-Headers", "Range")
+        self.send_header("Access-Control-Allow-Private-Network", "true")  # browsers ask for it before a public page reads from this machine
         self.send_header("Access-Control-Expose-Headers", "Content-Range, Content-Length, Accept-Ranges")
         super().end_headers()
 

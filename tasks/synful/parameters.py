@@ -86,18 +86,22 @@ class NetworkParameters:
         return NetworkShape(self.downsample_factors, self.kernel_sizes, self.feature_maps, self.decoders, self.crop_to_factor)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any] | str | Path) -> Self:
+    def from_json(cls, values: Mapping[str, Any] | str | Path, *, strict: bool = True) -> Self:
         """Of the mapping in a `parameter.json`, or of the file.
+
+        Parameters
+        ----------
+        strict : refuse unknown keys; otherwise they are kept among the training keys.
 
         Raises
         ------
         MissingError : no such file.  ModelError : not parameters of a network: a key missing, unknown, or of a wrong form.
         """
         if not isinstance(values, Mapping):
-            return cls._from_file(Path(values))
+            return cls._from_file(Path(values), strict)
         values = {SPELLINGS.get(key, key): value for key, value in values.items()}
         shaping = {n: values[n] for n in cls.__dataclass_fields__ if n in values and n != "training"}
-        if unknown := _unknown(set(values) - set(shaping) - TRAINING_KEYS):
+        if strict and (unknown := _unknown(set(values) - set(shaping) - TRAINING_KEYS)):
             raise ModelError(f"unknown keys {', '.join(sorted(unknown))}: a network has {', '.join(f for f in cls.__dataclass_fields__)}")
         if missing := {"fmap_num", "fmap_inc_factor", "downsample_factors"} - set(shaping):
             raise ModelError(f"{', '.join(sorted(missing))} missing: a parameter.json states them")
@@ -112,11 +116,11 @@ class NetworkParameters:
             raise ModelError(f"parameters of a wrong form: {error}") from None
 
     @classmethod
-    def _from_file(cls, file: Path) -> Self:
+    def _from_file(cls, file: Path, strict: bool) -> Self:
         if not file.is_file():
             raise MissingError(f"no parameters at {file}")
         try:
-            return cls.from_json(dict(json.loads(file.read_text(encoding="utf-8"))))
+            return cls.from_json(dict(json.loads(file.read_text(encoding="utf-8"))), strict=strict)
         except (ModelError, ValueError, TypeError) as error:
             raise ModelError(f"{file}: {error}") from None
 

@@ -190,6 +190,14 @@ def test_the_same_network_is_written_as_the_same_bytes(tmp_path, setup):
     assert (again.config, again.activation, again.source) == (found.config, "sigmoid", "setup01/train_net_checkpoint_1000")
 
 
+def test_keys_that_nobody_knows_are_kept_beside_a_checkpoint_and_refused_where_they_are_asked_for(setup):
+    values = {**CONFIG.to_json(), "of_an_experiment": 3}
+    (setup / "parameter.json").write_text(json.dumps(values))
+    assert load_network(setup).config.training["of_an_experiment"] == 3
+    with pytest.raises(ModelError, match="unknown keys of_an_experiment"):
+        load_network(setup, parameters=values)
+
+
 @pytest.mark.parametrize("change", [{"d_scale": 2.0}, {"crop_to_factor": True}])
 def test_the_digest_follows_what_is_computed(change):
     made, other = network(), network(replace(CONFIG, **change))

@@ -61,6 +61,19 @@ def test_nothing_else_is_there(ask, path):
 def test_a_page_may_ask_whether_it_may(ask):
     status, headers, _ = ask("/data/in/a", "OPTIONS", Origin="https://elsewhere")
     assert (status, headers["Access-Control-Allow-Headers"]) == (204, "Range")
+    assert headers["Access-Control-Allow-Private-Network"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"), [(BrokenPipeError(), False), (ConnectionResetError(), False), (ValueError("x"), True)], ids=repr
+)
+def test_a_page_that_gives_up_is_no_error(capsys, error, shown):
+    with file_server({}) as server:
+        try:
+            raise error
+        except Exception:
+            server.handle_error(None, ("127.0.0.1", 1))
+    assert ("Traceback" in capsys.readouterr().err) is shown
 
 
 @pytest.mark.parametrize(
