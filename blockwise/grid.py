@@ -134,6 +134,18 @@ class Grid:
                 yield from self._blocks_of(int(owner[first]), part)
 
     def _blocks_of(self, domain: int, ids: Ids) -> Iterator[Block]:
+        index, core, stop, low, high = self._spans(domain, ids)
+        extent = np.array(self.domains[domain].shape)
+        begin, end = np.maximum(low, 0), np.minimum(high, extent)
+        if self.spec.edge == "shrink":
+            low, high = begin, end
+        pads = _tuples(np.stack([begin - low, high - end], axis=2).reshape(-1, 2))
+        pads = zip(*[pads] * len(extent), strict=True)  # rank pairs at a time
+        cores, reads = (map(_REGION, zip(_tuples(a), _tuples(b), strict=True)) for a, b in ((core, stop), (begin, end)))
+        yield from map(_BLOCK, zip(ids.tolist(), repeat(domain), _tuples(index), cores, reads, pads))
+
+    def _spans(self, domain: int, ids: Ids) -> tuple[Ids, Ids, Ids, Ids, Ids]:
+        """(n, rank) each: positions, begin and end of cores, begin and end of inputs, which may lie outside the domain."""
         extent = np.array(self.domains[domain].shape)
         size, before, after = (np.array(v) for v in (self.spec.shape, self.spec.before, self.spec.after))
         index = np.stack(np.unravel_index(ids - self.starts[domain], self.counts[domain]), axis=1)
@@ -143,13 +155,12 @@ class Grid:
         if self.spec.edge == "snap":
             low = np.clip(low, 0, np.maximum(extent - (size + before + after), 0))
             high = low + size + before + after
-        begin, end = np.maximum(low, 0), np.minimum(high, extent)
-        if self.spec.edge == "shrink":
-            low, high = begin, end
-        pads = _tuples(np.stack([begin - low, high - end], axis=2).reshape(-1, 2))
-        pads = zip(*[pads] * len(extent), strict=True)  # rank pairs at a time
-        cores, reads = (map(_REGION, zip(_tuples(a), _tuples(b), strict=True)) for a, b in ((core, stop), (begin, end)))
-        yield from map(_BLOCK, zip(ids.tolist(), repeat(domain), _tuples(index), cores, reads, pads))
+        return index, core, stop, low, high
+
+    def reads(self, domain: int, ids: Ids) -> tuple[Ids, Ids]:
+        """Begin and end of what blocks of one domain read, (n, rank) each, inside the domain: `Block.read` without an object per block."""
+        *_, low, high = self._spans(domain, ids)
+        return np.maximum(low, 0), np.minimum(high, np.array(self.domains[domain].shape))
 
     def ids_meeting(self, domain: int, region: Region) -> Ids:
         """Ids of the blocks of one domain whose core meets `region`; none where it is empty."""

@@ -2,7 +2,7 @@
 
 A task author writes the methods below and nothing about Dask, retries or ledgers. The engine calls them so:
 
-    driver   stages() domains() spec() outputs() memory() identity() prepare() ... finish()
+    driver   stages() upstream() domains() spec() outputs() memory() identity() prepare() ... finish()
     worker   open()          once per process
              setup(device)   once per process, lazily, in the compute thread
              read(block)     in an I/O thread            may run for several blocks at once
@@ -17,7 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -68,6 +68,22 @@ class FrozenResult:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """What the blocks of a stage need of an earlier stage of the run before they may begin.
+
+    stage : name of the earlier stage.
+    reads : "region": of the domain of the same name the blocks that write what a block reads, its core with context. Positions are
+        compared in world units, axes by name: along an axis that only the earlier stage has, all of it is needed.
+        "domain": the whole domain of the same name. "stage": everything, and its `finish` too.
+    reach : voxels that are read beyond the context, on both sides of each axis; none by default.
+    """
+
+    stage: str
+    reads: Literal["region", "domain", "stage"] = "region"
+    reach: tuple[int, ...] = ()
+
+
 class Task(ABC):
     """One science (or one stage of it) over one grid."""
 
@@ -100,8 +116,16 @@ class Task(ABC):
         raise TypeError(f"{cls.__name__} writes no configuration: it has no template")
 
     def stages(self) -> Sequence["Task"]:
-        """The chain that one run works off, with a barrier between; this task, the main stage, is among them."""
+        """What one run works off, each stage after those it needs; this task, the main stage, is among them."""
         return (self,)
+
+    def upstream(self) -> Sequence[Dependency] | None:
+        """What blocks need of earlier stages; None: everything, so that the stage begins when all earlier ones have ended.
+
+        Blocks of a stage that names regions or domains begin while the earlier stage is still at work: `open` and `setup` must not need
+        its last block, nor what its `finish` makes.
+        """
+        return None
 
     @abstractmethod
     def domains(self) -> Sequence[Domain]: ...

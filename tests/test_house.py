@@ -28,9 +28,9 @@ ROOMS = (
     "fingerprint plan",
     "ledger",
     "status folder heartbeat history jsonlines",
-    "failures lease pipeline work worker",
+    "deadline leaving failures lease items pipeline work worker",
     "cluster",
-    "leasing books presence driver",
+    "graph leasing books presence driver",
     "reduce",
     "claim snapshot run upkeep",
     "monitor",
@@ -51,13 +51,13 @@ BUILTINS_ALLOWED = {
     "task": {"TypeError"},
     "download": {"ConnectionError"},
     "models": {"ValueError"},
-    "pipeline": {"ValueError"},
+    "items": {"ValueError"},
     "testing": {"AssertionError"},
     "cli": {"Exit", "SystemExit"},
     "models_command": {"Exit", "SystemExit"},
 }
 """What else a module may raise: misuse by a programmer in the value types; what it catches itself and says as one of ours (download,
-models) or books as a failed block (pipeline); exits in the command line."""
+models) or books as a failed block (items); exits in the command line."""
 
 IN_FUNCTIONS = {"__getattr__": {"AttributeError"}, "__getitem__": {"IndexError", "KeyError"}, "__iter__": {"TypeError"}}
 """Builtins that Python's own protocols ask for."""
