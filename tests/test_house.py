@@ -28,7 +28,7 @@ ROOMS = (
     "fingerprint plan",
     "ledger",
     "status folder heartbeat history jsonlines",
-    "deadline leaving failures lease items pipeline work worker",
+    "deadline leaving failures versions lease items pipeline work worker",
     "cluster",
     "graph leasing books presence driver",
     "reduce",
