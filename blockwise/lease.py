@@ -24,12 +24,14 @@ class Lease:
     """Blocks handed to one worker as one Dask task, for the stage whose StageSpec has this `key`.
 
     solo : they run with nothing else in the process, because one may kill it.
+    tell_s : least time between two messages of the worker.
     """
 
     number: int
     key: str
     ids: Ids
     solo: bool = False
+    tell_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

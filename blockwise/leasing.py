@@ -27,6 +27,11 @@ def target_lease_s(workers: int) -> float:
     return min(30.0, max(1.0, workers / 50))
 
 
+def tell_every_s(workers: int) -> float:
+    """Least seconds between two messages of a worker: clamp(workers / 400, 0, 2.5), some 400 of a kind a second at the driver."""
+    return min(2.5, workers / 400)
+
+
 @dataclass(slots=True)
 class Pace:
     """K, the number of blocks of a lease; a multiple of `batch`."""

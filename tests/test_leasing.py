@@ -5,7 +5,8 @@ import pytest
 
 from blockwise.grid import PAGE_BLOCKS
 from blockwise.lease import Receipt
-from blockwise.leasing import PIECES, Backlog, Pace, target_lease_s
+from blockwise.leasing import PIECES, Backlog, Pace, target_lease_s, tell_every_s
+from blockwise.presence import SILENT_WORKER_S
 
 
 def receipt(count, wall_s):
@@ -25,6 +26,12 @@ def taken(backlog, size=100, now_s=0.0):
 @pytest.mark.parametrize(("workers", "seconds"), [(1, 1), (50, 1), (100, 2), (1_000, 20), (10_000, 30)])
 def test_leases_last_longer_where_workers_are_many(workers, seconds):
     assert target_lease_s(workers) == seconds
+
+
+@pytest.mark.parametrize("workers", [1, 20, 400, 1_000])
+def test_messages_stay_few_where_workers_are_many(workers):
+    assert tell_every_s(workers) <= SILENT_WORKER_S / 2
+    assert workers / max(0.05, tell_every_s(workers)) <= 400
 
 
 def test_k_grows_fourfold_at_most_and_ends_at_the_target():

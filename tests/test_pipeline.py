@@ -4,6 +4,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -388,6 +389,14 @@ def test_blocks_that_write_nothing_do_not_pile_up(start):
 
 
 # --- progress
+
+
+def test_a_lease_is_told_of_no_more_often_than_its_driver_asks(start):
+    told, gone = [], threading.Event()
+    task = Steps(compute=lambda id: gone.wait(0.01) or id)
+    receipt = start(task, tell=told.append).run(replace(lease(*range(20)), tell_s=60.0))
+    assert len(receipt.ids) == 20
+    assert len(told) <= 2, "the first blocks, and the end"
 
 
 def test_progress_tells_every_block_started_and_done_once(start):

@@ -1,0 +1,311 @@
+"""A cluster of a thousand workers in one process and without Dask, for `benchmarks.scale`: a clock that jumps, and what a driver sees.
+
+The driver, its books, its backlog and its ledger are the real ones; they run in this thread, as they do under Dask. In place of Dask's
+client stands one that gives each lease to the worker with the fewest; a worker works its leases off one after the other and sends what a
+real one sends: progress messages, what it does, and a receipt in columns. Its time is the simulation's: whenever the driver waits for its
+inbox, the clock jumps to what happens next. Workers die now and then, with all their leases, and are replaced.
+"""
+
+import asyncio
+import heapq
+import queue
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from distributed.scheduler import KilledWorker
+
+from blockwise.grid import Ids
+from blockwise.lease import Lease, Progress, Receipt
+from blockwise.worker import StageSpec
+
+MESSAGE_S: float = 0.001
+"""What a message or a receipt is on its way."""
+ACTIVITY_S: float = 0.5
+SPREAD: float = 0.2
+"""Standard deviation of a lease's time over its mean."""
+
+
+class Clock:
+    """Simulated seconds, and what is to happen when."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = 0
+
+    def at(self, when_s: float, happen: Callable[[], None]) -> None:
+        self._number += 1
+        heapq.heappush(self._due, (when_s, self._number, happen))
+
+    def advance(self, until_s: float) -> bool:
+        """Jump to the next thing due and let it happen; False, at `until_s`, where nothing is due before."""
+        if not self._due or self._due[0][0] > until_s:
+            self.now_s = until_s
+            return False
+        self.now_s, _, happen = heapq.heappop(self._due)
+        happen()
+        return True
+
+    @contextmanager
+    def instead_of_time(self) -> Iterator[None]:
+        """Let every module of blockwise read this clock."""
+        stand_in = SimpleNamespace(monotonic=lambda: self.now_s, time=lambda: self.now_s, sleep=self._sleep)
+        modules = [m for name, m in tuple(sys.modules.items()) if name.startswith("blockwise.") and getattr(m, "time", None) is time]
+        for module in modules:
+            vars(module)["time"] = stand_in
+        try:
+            yield
+        finally:
+            for module in modules:
+                vars(module)["time"] = time
+
+    def _sleep(self, seconds: float) -> None:
+        until_s = self.now_s + seconds
+        while self.advance(until_s):
+            pass
+
+
+class Inbox:
+    """The driver's inbox: waiting for it lets simulated time pass."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._messages = clock, deque[Callable[[], None]]()
+
+    def put(self, message: Callable[[], None]) -> None:
+        self._messages.append(message)
+
+    def get(self, timeout: float) -> Callable[[], None]:
+        until_s = self._clock.now_s + timeout
+        while not self._messages:
+            if not self._clock.advance(until_s) and not self._messages:
+                raise queue.Empty
+        return self._messages.popleft()
+
+    def get_nowait(self) -> Callable[[], None]:
+        if not self._messages:
+            raise queue.Empty
+        return self._messages.popleft()
+
+
+@dataclass(slots=True, eq=False)
+class Future:
+    """A lease at a worker, as a future of Dask's looks to the driver."""
+
+    lease: Lease
+    worker: "Worker"
+    status: str = "pending"
+    result: Receipt | None = None
+    told: Callable[["Future"], None] | None = None
+
+    def add_done_callback(self, told: Callable[["Future"], None]) -> None:
+        self.told = told
+
+    def release(self) -> None:
+        self.result = None
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """One worker: its leases in order, and what it has done."""
+
+    name: str
+    alive: bool = True
+    leases: deque[Future] = field(default_factory=deque)
+    blocks_done: int = 0
+    told_s: float = 0.0
+    tell_s: float = 0.0
+
+
+class Client:
+    """What the driver asks of Dask's client, answered by simulated workers.
+
+    Attributes
+    ----------
+    block_s : seconds that a block takes a worker.  durable : blocks that a worker has made durable, more than once where leases died.
+    """
+
+    def __init__(self, clock: Clock, workers: int, *, block_s: float, death_every_s: float, seed: int = 0) -> None:
+        self.clock, self.block_s, self._death_every_s = clock, block_s, death_every_s
+        self._random = np.random.default_rng(seed)
+        self._factors = iter(())
+        self._hear: Callable[[tuple[float, Any]], None] = lambda event: None
+        self.workers = [Worker(f"tcp://worker-{n}") for n in range(workers)]
+        self._idle = [(0, n) for n in range(workers)]
+        self.leases = self.messages = self.deaths = self.durable = 0
+        self._loop = asyncio.new_event_loop()
+        self.loop = SimpleNamespace(add_callback=self._run)
+
+    def _run(self, call: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        self._loop.run_until_complete(call(*arguments))
+
+    def close(self) -> None:
+        self._loop.close()
+
+    # --- what the driver calls ---------------------------------------------------------------------------------------------------
+
+    def subscribe_topic(self, topic: str, hear: Callable[[tuple[float, Any]], None]) -> None:
+        self._hear = hear
+        self.clock.at(self.clock.now_s + ACTIVITY_S, self._tell_activity)
+        if self._death_every_s:
+            self.clock.at(self.clock.now_s + self._death_every_s, self._die)
+
+    def unsubscribe_topic(self, topic: str) -> None:
+        self._hear = lambda event: None
+
+    def run(self, function: Any, **options: Any) -> dict[str, Any]:
+        """Simulated workers answer nothing: they have this version."""
+        return {}
+
+    def run(self, function: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """What a function says on each worker: nothing, there is no process to ask."""
+        return {}
+
+    def register_plugin(self, plugin: Any, name: str = "") -> None:
+        """Workers of a simulation need no task."""
+
+    def unregister_worker_plugin(self, name: str) -> None:
+        """See `register_plugin`."""
+
+    def submit(self, function: Any, lease: Lease, **options: Any) -> Future:
+        """Give a lease to the worker that has the fewest, as Dask's scheduler does."""
+        while True:
+            known, n = heapq.heappop(self._idle)
+            worker = self.workers[n]
+            if known == len(worker.leases):
+                break
+            heapq.heappush(self._idle, (len(worker.leases), n))
+        future = Future(lease, worker)
+        worker.leases.append(future)
+        worker.tell_s = lease.tell_s
+        heapq.heappush(self._idle, (len(worker.leases), n))
+        if len(worker.leases) == 1:
+            self._begin(worker)
+        return future
+
+    async def gather(self, future: Future, *, asynchronous: bool) -> Receipt:
+        """The receipt of a lease that has ended, or why there is none."""
+        if future.result is None:
+            raise KilledWorker("lease", None, 0)
+        return future.result
+
+    # --- what workers do ---------------------------------------------------------------------------------------------------------
+
+    def _begin(self, worker: Worker) -> None:
+        """Work the first lease of a worker off: its messages and its end are put into the clock."""
+        lease = worker.leases[0].lease
+        took_s = len(lease.ids) * self.block_s * self._factor()
+        self._tell(worker, worker.leases[0], 0, took_s, self.clock.now_s)
+
+    def _factor(self) -> float:
+        """How fast a worker is this time; drawn many at once."""
+        factor = next(self._factors, None)
+        if factor is None:
+            self._factors = iter(np.clip(self._random.normal(1, SPREAD, 10_000), 0.3, 3).tolist())
+            factor = next(self._factors)
+        return float(factor)
+
+    def _tell(self, worker: Worker, future: Future, told: int, took_s: float, begun_s: float) -> None:
+        """Wait for the next message or for the end of a lease, whichever comes first."""
+        lease = future.lease
+        next_s = self.clock.now_s + max(0.05, lease.tell_s)
+        if next_s >= begun_s + took_s:
+            self.clock.at(begun_s + took_s, lambda: self._end(worker, future, took_s))
+            return
+
+        def tell() -> None:
+            if worker.leases and worker.leases[0] is future:
+                done = int(len(lease.ids) * (self.clock.now_s - begun_s) / took_s)
+                self._send(worker, lease, told, done)
+                self._tell(worker, future, done, took_s, begun_s)
+
+        self.clock.at(next_s, tell)
+
+    def _send(self, worker: Worker, lease: Lease, told: int, done: int) -> None:
+        """Two more blocks were started than done."""
+        started, ended = lease.ids[told + 2 * (told > 0) : done + 2], lease.ids[told:done]
+        for part in Progress(lease.number, started, ended, np.zeros(len(ended), np.uint32)).parts():
+            self._message({"worker": worker.name, "progress": part.encode()})
+
+    def _message(self, content: dict[str, Any]) -> None:
+        self.messages += 1
+        self._hear((self.clock.now_s, content))
+
+    def _end(self, worker: Worker, future: Future, took_s: float) -> None:
+        """The receipt of a finished lease; the next lease begins."""
+        if not worker.leases or worker.leases[0] is not future:
+            return
+        ids = future.lease.ids
+        future.status, future.result = "finished", self._receipt(future.lease, worker.name, took_s)
+        worker.blocks_done += len(ids)
+        self.durable += len(ids)
+        self._free(worker)
+        if worker.leases:
+            self._begin(worker)
+        self._landed(future)
+
+    def _receipt(self, lease: Lease, worker: str, took_s: float) -> Receipt:
+        count = len(lease.ids)
+        each = np.full(count, took_s / count, np.float32)
+        none: Ids = np.empty(0, np.int64)
+        sums = np.zeros(count, np.uint32)
+        nbytes = np.full(count, 1 << 20, np.int64)
+        return Receipt(lease.number, worker, lease.ids, sums, nbytes, each * 0.2, each * 0.6, each * 0.2, (), none, took_s)
+
+    def _free(self, worker: Worker) -> None:
+        worker.leases.popleft()
+        n = int(worker.name.rsplit("-", 1)[1])
+        heapq.heappush(self._idle, (len(worker.leases), n))
+
+    def _landed(self, future: Future) -> None:
+        self.leases += 1
+        if future.told is not None:
+            future.told(future)
+
+    def _die(self) -> None:
+        """A worker is killed, with all its leases; another takes its place."""
+        worker = self.workers[int(self._random.integers(len(self.workers)))]
+        lost = list(worker.leases)
+        while worker.leases:
+            self._free(worker)
+        self.deaths += 1
+        for future in lost:
+            future.status = "error"
+            self._landed(future)
+        self.clock.at(self.clock.now_s + self._death_every_s, self._die)
+
+    def _tell_activity(self) -> None:
+        """Every worker that is due says what it does."""
+        now_s = self.clock.now_s
+        for worker in self.workers:
+            if now_s - worker.told_s >= worker.tell_s:
+                worker.told_s = now_s
+                steps = {"reading": 1, "computing": 1, "writing": 1, "rss_mb": 900.0, "busy": 0.9, "blocks_done": worker.blocks_done}
+                self._message({"worker": worker.name, "activity": steps})
+        self.clock.at(now_s + ACTIVITY_S, self._tell_activity)
+
+
+class SimulatedWorkers:
+    """What the driver asks of a cluster."""
+
+    device, memory_limit_mb, dashboard, page = "cpu", 0.0, "", ""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def count(self) -> int:
+        return len(self.client.workers)
+
+    def want(self, leases: int) -> None:
+        """The workers of a simulation are all there."""
+
+
+def stage_spec(stage: str) -> StageSpec:
+    """A stage without a task: no worker unpickles it."""
+    return StageSpec(f"blockwise-{stage}-simulated", stage, b"", "cpu", 3600.0)
