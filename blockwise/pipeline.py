@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 from math import inf
@@ -23,12 +23,11 @@ from typing import Any
 
 from blockwise.failures import block_error
 from blockwise.grid import Block, Grid
+from blockwise.items import ITEM_S, Item, batches, items, items_or_idle, one_each
 from blockwise.lease import Lease, Progress, Receipt
 from blockwise.task import Task
 from blockwise.work import Entry, Flight, Work, receipt
 
-ITEM_S: float = 0.002
-"""Work after which an item is handed on; a count of blocks would stall slow tasks or choke fast ones."""
 ITEM_BLOCKS: int = 256
 READERS: int = 2
 WRITES_IN_FLIGHT: int = 16
@@ -39,8 +38,6 @@ LOADING_S: float = 900.0
 """What opening sources or loading a model may take beyond the timeout of a block: it is not the block that is slow."""
 TRACEBACKS: int = 50
 """Failures of one lease that keep their traceback; the others keep their sentence."""
-
-Item = tuple[Work, list[Entry]]
 
 
 class Pipeline:
@@ -78,6 +75,7 @@ class Pipeline:
         self._flights: deque[Flight] = deque()
         self._writes_out, self._bytes_out = 0, 0
         self.compute_s, self.blocks_done = 0.0, 0
+        self._longest = {"read": 0.0, "compute": 0.0, "write": 0.0}
         roles = [(f"read-{i}", self._read_loop) for i in range(READERS)]
         roles += [("compute", self._compute_loop), ("write", self._write_loop), ("watch", self._watch_loop)]
         self._now: dict[str, tuple[int | None, float] | None] = dict.fromkeys(n for n, _ in roles)
@@ -117,6 +115,15 @@ class Pipeline:
     def computing_s(self) -> float:
         """Seconds spent in compute, the block being computed now included."""
         return self.compute_s + max(0.0, time.perf_counter() - (self._now["compute"] or (None, inf))[1])
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds that a block may take: each step at its longest so far, a batch as one."""
+        return sum(self._longest.values())
+
+    def _took(self, step: str, seconds: float) -> float:
+        self._longest[step] = max(self._longest[step], seconds)
+        return seconds
 
     def activity(self) -> dict[str, int]:
         """Blocks in each step now."""
@@ -215,7 +222,8 @@ class Pipeline:
                 self._open(name)
             began = time.perf_counter()
             self._now[name] = (block.id, began)
-            entries.append(Entry(block, self.task.read(block), time.perf_counter() - began))
+            data = self.task.read(block)
+            entries.append(Entry(block, data, self._took("read", time.perf_counter() - began)))
         except BaseException as error:  # SystemExit too: a thread that ends would hang the worker
             self._fail(work, block.id, error)
         self._now[name] = None
@@ -228,10 +236,10 @@ class Pipeline:
                 self._opened = True
 
     def _compute_loop(self, name: str) -> None:
-        for work, entries in _items(self._to_compute, READERS):
+        for work, entries in items(self._to_compute, READERS):
             kept: list[Entry] = []
             before, began = self.compute_s, time.perf_counter()
-            for batch in _batches(entries, self.task.batch_size):
+            for batch in batches(entries, self.task.batch_size):
                 if self._stopping:
                     self._settle(work, len(batch), tuple(e.block.id for e in batch))
                     continue
@@ -253,14 +261,14 @@ class Pipeline:
             if len(batch) == 1:
                 results = [self.task.compute(batch[0].data, self._state[0])]
             else:
-                results = _one_each(self.task.compute_batch([e.data for e in batch], self._state[0]), len(batch))
+                results = one_each(self.task.compute_batch([e.data for e in batch], self._state[0]), len(batch))
         except BaseException as error:
             self._now[name] = None
             if len(batch) > 1:
                 return [e for entry in batch for e in self._compute(name, work, [entry])]
             self._fail(work, batch[0].block.id, error)
             return []
-        spent = time.perf_counter() - began
+        spent = self._took("compute", time.perf_counter() - began)
         self._now[name] = None
         self.compute_s += spent
         for entry, result in zip(batch, results, strict=True):
@@ -268,7 +276,7 @@ class Pipeline:
         return batch
 
     def _write_loop(self, name: str) -> None:
-        for item in _items_or_idle(self._to_write, self._flights):
+        for item in items_or_idle(self._to_write, self._flights):
             for entry in item[1] if item else ():
                 if self._is_full:
                     self._land(max(1, self._landed))
@@ -312,7 +320,7 @@ class Pipeline:
             try:
                 for future in flight.futures:
                     future.result()
-                write_s = time.perf_counter() - flight.begun_s
+                write_s = self._took("write", time.perf_counter() - flight.begun_s)
                 work.done.append((entry.block.id, flight.crc, flight.nbytes, entry.read_s, entry.compute_s, write_s))
                 landed[work] = landed.get(work, 0) + 1
             except BaseException as error:
@@ -329,8 +337,8 @@ class Pipeline:
     # --- telling ---------------------------------------------------------------------------------------------------------------
 
     def _report(self, work: Work, *, now: bool = False) -> None:
-        """Send what was started and done since the last message, at most every PROGRESS_S unless `now`."""
-        if not now and time.perf_counter() - work.told_s < PROGRESS_S:
+        """Send what was started and done since the last message, at most every PROGRESS_S or `tell_s` unless `now`."""
+        if not now and time.perf_counter() - work.told_s < max(PROGRESS_S, work.lease.tell_s):
             return
         with self._gate:
             if not work.has_news:
@@ -355,46 +363,3 @@ class Pipeline:
             oldest = self._flights[0]
             steps.append((oldest.entry.block.id, oldest.begun_s))
         return steps
-
-
-def _items(source: "queue.Queue[Item | None]", feeders: int) -> Iterator[Item]:
-    """Items until every feeder said None."""
-    while feeders:
-        item = source.get()
-        if item is None:
-            feeders -= 1
-        else:
-            yield item
-
-
-def _items_or_idle(source: "queue.Queue[Item | None]", flights: "deque[Flight]") -> Iterator[Item | None]:
-    """Items, or None when nothing came for a moment while writes are in flight; ends when the feeder said None."""
-    while True:
-        try:
-            item = source.get(timeout=ITEM_S) if flights else source.get()
-        except queue.Empty:
-            yield None
-            continue
-        if item is None:
-            return
-        yield item
-
-
-def _one_each(results: Any, count: int) -> list[Any]:
-    """Results as a list; their number is checked before any of them replaces an input."""
-    found = list(results)
-    if len(found) != count:
-        raise ValueError(f"compute_batch returned {len(found)} results for {count} inputs")
-    return found
-
-
-def _batches(entries: list[Entry], size: int) -> Iterator[list[Entry]]:
-    """Runs of at most `size` entries of one input shape."""
-    batch: list[Entry] = []
-    for entry in entries:
-        if batch and (len(batch) == size or entry.block.input_shape != batch[0].block.input_shape):
-            yield batch
-            batch = []
-        batch.append(entry)
-    if batch:
-        yield batch

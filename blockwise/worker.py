@@ -9,6 +9,7 @@ import os
 import threading
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +20,10 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
 from blockwise.lease import Lease, Progress, Receipt
+from blockwise.leaving import departure
 from blockwise.pipeline import Pipeline
 from blockwise.task import Task
+from blockwise.versions import check_versions, guard, guard_name
 
 TIMEOUT_EXIT: int = 70
 """Exit code of a worker that ended itself because a block hung."""
@@ -57,6 +60,7 @@ class Station:
     spec: StageSpec
     pipeline: Pipeline | None = None
     draining: bool = False
+    tell_s: float = 0.0
     busy: tuple[float, float] = (0.0, 0.0)
     guard: threading.Lock = field(default_factory=threading.Lock)
 
@@ -71,9 +75,13 @@ class StagePlugin(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         key = self.spec.key
         stations(worker).setdefault(key, Station(self.spec))
-        tell = PeriodicCallback(lambda: worker.log_event(key, activity(worker, key)), ACTIVITY_MS)
+        tell = PeriodicCallback(lambda: tell_activity(worker, key), ACTIVITY_MS)
         worker.periodic_callbacks[key] = tell
         tell.start()
+        leaving = departure(worker)
+        leaving.longest_s = lambda: longest_s(worker)
+        leaving.tell = lambda why: tell_leaving(worker, why)
+        leaving.watch()
 
     def teardown(self, worker: Worker) -> None:
         worker.periodic_callbacks.pop(self.spec.key).stop()
@@ -84,14 +92,28 @@ class StagePlugin(WorkerPlugin):
 
 
 def introduce(client: Any, spec: StageSpec) -> None:
-    """Tell the workers what a stage is; again where one of them died meanwhile."""
+    """Tell the workers what a stage is; again where one of them died meanwhile.
+
+    Raises
+    ------
+    BlockwiseError : a worker is on another version of blockwise.
+    """
+    check_versions(client)
     for left in reversed(range(INTRODUCTIONS)):
         try:
+            guard(client, spec.key)
             client.register_plugin(StagePlugin(spec), name=spec.key)
             return
         except OSError:
             if not left:
                 raise
+
+
+def dismiss(client: Any, spec: StageSpec) -> None:
+    """Let the workers forget a stage; one that dies meanwhile has."""
+    for name in (guard_name(spec.key), spec.key):
+        with suppress(OSError):
+            client.unregister_worker_plugin(name)
 
 
 def stations(worker: Worker) -> dict[str, Station]:
@@ -103,6 +125,7 @@ def stations(worker: Worker) -> dict[str, Station]:
 def run_lease(lease: Lease) -> Receipt:
     """Work off one lease in this worker's pipeline; what Dask runs."""
     worker = get_worker()
+    stations(worker)[lease.key].tell_s = lease.tell_s
     return pipeline_of(worker, lease.key).run(lease)
 
 
@@ -147,6 +170,26 @@ def drain(key: str, dask_worker: Worker) -> None:
         station.draining = True
         if station.pipeline is not None:
             station.pipeline.drain()
+
+
+def longest_s(worker: Worker) -> float:
+    """Seconds of the longest block of this worker so far, each of its steps taken at its longest."""
+    return max((s.pipeline.longest_s for s in tuple(stations(worker).values()) if s.pipeline is not None), default=0.0)
+
+
+def tell_leaving(worker: Worker, why: str) -> None:
+    """Tell the drivers that this worker leaves, and let its pipelines stop at once."""
+    for key, station in tuple(stations(worker).items()):
+        worker.log_event(key, {"worker": worker.address, "leaving": why})
+        if station.pipeline is not None:
+            station.pipeline.drain()
+
+
+def tell_activity(worker: Worker, key: str) -> None:
+    """Send `activity`, unless that was done less than `tell_s` ago."""
+    station = stations(worker)[key]
+    if time.monotonic() - station.busy[0] >= station.tell_s:
+        worker.log_event(key, activity(worker, key))
 
 
 def activity(worker: Worker, key: str) -> dict[str, Any]:
