@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -28,10 +29,15 @@ def command(*words):
 
 def test_the_published_networks_are_known():
     rows = json.loads(command("list", "--json", "--task", "synful").stdout)
-    assert {r["name"] for r in rows} == NAMES == set(published())
+    assert {r["name"] for r in rows} - {"synful-demo"} == NAMES == set(published())
     assert {n.partner for n in published().values()} <= {None, *NAMES}
     assert NetworkShape(((1, 3, 3), (1, 3, 3), (3, 3, 3))).output_shape(INPUT_SHAPE) == OUTPUT_SHAPE
     assert all(n.activation == ("sigmoid" if n.loss == "cross-entropy" else None) for n in published().values())
+
+
+def test_every_published_network_has_a_preset():
+    presets = (Path(__file__).parents[2] / "configs").glob("synful-*.toml")
+    assert {p.stem.removeprefix("synful-") for p in presets} >= NAMES
 
 
 @pytest.mark.parametrize(

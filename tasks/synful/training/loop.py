@@ -104,15 +104,23 @@ def starting_network(parameters: TrainingParameters) -> "UNet":
 
     Raises
     ------
-    ModelError : they are of another network.
+    ModelError : they are of another network, or of one whose vectors have another scale.
     """
     from tasks.synful.training.learner import activation, network_parameters, new_network
 
     if parameters.initial_weights is None:
         return new_network(parameters)
     from tasks.synful.checkpoint import load_network
+    from tasks.synful.checkpoint_files import find_checkpoint
 
-    return load_network(parameters.initial_weights, parameters=network_parameters(parameters), activation=activation(parameters))
+    wanted, stated = network_parameters(parameters), find_checkpoint(parameters.initial_weights).parameters
+    for name in ("d_scale", "crop_to_factor") if stated is not None else ():
+        theirs, ours = (getattr(p, name) or 1.0 if name == "d_scale" else getattr(p, name) for p in (stated, wanted))
+        if theirs != ours:
+            raise ModelError(
+                f"{parameters.initial_weights} was trained with {name} {theirs}, the parameters say {ours}: set it to {theirs}"
+            )
+    return load_network(parameters.initial_weights, parameters=wanted, activation=activation(parameters))
 
 
 class _Run:

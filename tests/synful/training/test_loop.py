@@ -114,6 +114,8 @@ def test_going_on_from_other_weights(tmp_path, cube):
     tuned = tiny(max_iteration=1, learning_rate=1e-9, initial_weights=str(tmp_path / "first.safetensors"))
     found, start = (weights(p) for p in (train(tuned, tmp_path / "tuned", cubes=[cube]).checkpoint, first.checkpoint))
     assert all(torch.allclose(v, start[k], atol=1e-6) for k, v in found.items())
+    with pytest.raises(ModelError, match=r"was trained with d_scale 0.02, the parameters say 1.0"):
+        train(tuned.model_copy(update={"d_scale": None}), tmp_path / "other", cubes=[cube])
     with pytest.raises(ModelError, match="fmap_num is 2 in the checkpoint, 3"):
         train(tuned.model_copy(update={"fmap_num": 3}), tmp_path / "other", cubes=[cube])
     assert not (tmp_path / "other" / "metrics.jsonl").exists()
