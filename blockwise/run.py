@@ -24,6 +24,7 @@ import psutil
 from blockwise.books import Books
 from blockwise.claim import check_claim, check_exports, check_same_output, claim_output
 from blockwise.cluster import open_cluster
+from blockwise.cluster.security import http_warning
 from blockwise.config import RunConfig
 from blockwise.driver import Control, StageDriver
 from blockwise.errors import BlockwiseError, ConfigError
@@ -306,6 +307,8 @@ class Run:
                 workers=self.cluster.count(),
             )
         )
+        if told := http_warning(self.config.cluster, self.page):
+            self.events.message(told, "warning")
 
     def _taken_over(self, why: str) -> None:
         """Another driver has the run: stop at once, what is booked stays booked."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from blockwise.cluster import security
 from blockwise.cluster.settings import NETWORK_S, dask_settings, device_of
 from blockwise.config import ClusterConfig
 from blockwise.errors import BlockwiseError, ConfigError
@@ -16,6 +17,7 @@ class AddressWorkers:
         if not config.address:
             raise ConfigError('[cluster] kind = "address" needs address, e.g. address = "tcp://127.0.0.1:8786"')
         self.address, self.device = config.address, device_of(config)
+        self._security = security.given(config)
         self.client: Any = None
 
     def __enter__(self) -> "AddressWorkers":
@@ -24,7 +26,7 @@ class AddressWorkers:
 
         self._settings = dask.config.set(dask_settings(1, network_s=NETWORK_S))
         try:
-            self.client = Client(self.address, set_as_default=False, timeout=20)
+            self.client = Client(self.address, security=self._security, set_as_default=False, timeout=20)
             self.client.wait_for_workers(1, timeout=60)
         except (OSError, TimeoutError) as error:
             raise BlockwiseError(f"no Dask scheduler with workers answers at {self.address}: {error}") from error

@@ -1,7 +1,8 @@
 """Worker processes on this machine, as a Dask cluster; knows nothing of blocks.
 
-Guaranteed: processes are spawned, never forked (tensorstore aborts after a fork); every port is bound to 127.0.0.1; a dead worker is
-replaced; SIGINT is blocked in the threads that spawn, so that Ctrl-C never reaches a worker that is still starting.
+Guaranteed: processes are spawned, never forked (tensorstore aborts after a fork); every port is bound to 127.0.0.1, that of the
+page and dashboard unless `[cluster] http_host` says otherwise; with `[cluster] tls` nobody else on this machine can talk to them; a dead
+worker is replaced; SIGINT is blocked in the threads that spawn, so that Ctrl-C never reaches a worker that is still starting.
 """
 
 import os
@@ -14,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from blockwise.cluster import security
 from blockwise.cluster.settings import LEASE_SLOTS, dask_settings, device_of
 from blockwise.config import ClusterConfig
 from blockwise.errors import BlockwiseError
@@ -38,6 +40,7 @@ class LocalWorkers:
         self.workers = config.workers or max(1, CPU_COUNT)
         self.threads = threads_per_worker(config, self.workers)
         self.device = device_of(config)
+        self.http_host, self._security = config.http_host, security.local(config)
         self.memory_limit_mb = psutil.virtual_memory().total / self.workers / 1e6
         self._stack, self._asked_s = ExitStack(), 0.0
         self._others: frozenset[int | None] = frozenset()
@@ -70,7 +73,9 @@ class LocalWorkers:
                     threads_per_worker=LEASE_SLOTS,
                     processes=True,
                     host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0",
+                    protocol="tls://" if self._security else "tcp://",
+                    security=self._security,
+                    dashboard_address=f"{self.http_host}:0",
                     worker_dashboard_address="127.0.0.1:0",
                 )
                 self.client = Client(self.cluster, set_as_default=False)
@@ -120,7 +125,7 @@ class LocalWorkers:
     @property
     def dashboard(self) -> str:
         """Address of Dask's dashboard."""
-        return f"http://127.0.0.1:{self.cluster.scheduler.http_server.port}/status"
+        return f"http://{security.shown_host(self.http_host)}:{self.cluster.scheduler.http_server.port}/status"
 
     @property
     def page(self) -> str:
