@@ -1,11 +1,11 @@
-"""`python -m benchmarks.scale`: 1,000 simulated workers and 10^8 blocks through the real driver and its SQLite ledger; one JSON object last.
+"""`python -m benchmarks.scale`: 1,000 simulated workers, 10^8 blocks, the real driver and its SQLite ledger; one JSON object last.
 
 blocks, workers       as simulated; $BLOCKS makes it smaller
 driver_us_per_block   CPU time of this process, simulated workers included, over blocks
 driver_rss_mb         of this process at 10, 50 and 100 % of the blocks
 ledger_mb             the SQLite file at the end, log included
 lost                  blocks that the ledger, opened anew, does not hold as done
-blocks_per_lease, messages, deaths, redone   leases in the mean, messages from workers, workers killed, blocks made durable twice
+blocks_per_lease, messages, deaths, redone   leases in the mean, messages from workers, workers killed, blocks begun twice
 simulated_s           how long those workers would have taken, at `block_s` seconds per block
 cores_busy            CPU time over simulated time: what of one core the driver would need
 
@@ -84,7 +84,7 @@ def simulate(folder: Path, blocks: int = BLOCKS, workers: int = WORKERS) -> dict
         "driver_rss_mb": memory.rss_mb,
         "ledger_mb": round(size / 1e6, 2),
         "lost": blocks - _marked(folder, grid),
-        "redone": client.durable - blocks,
+        "redone": books.executed - blocks,
         "blocks_per_lease": round(blocks / client.leases, 1),
         "messages": client.messages,
         "deaths": client.deaths,

@@ -9,6 +9,7 @@ inbox, the clock jumps to what happens next. Workers die now and then, with all 
 import asyncio
 import heapq
 import queue
+import struct
 import sys
 import time
 from collections import deque
@@ -22,11 +23,10 @@ import numpy as np
 from distributed.scheduler import KilledWorker
 
 from blockwise.grid import Ids
-from blockwise.lease import Lease, Progress, Receipt
+from blockwise.lease import PROGRESS_BYTES, Lease, Progress, Receipt
 from blockwise.worker import StageSpec
 
-MESSAGE_S: float = 0.001
-"""What a message or a receipt is on its way."""
+BLOCK_BYTES: int = 1 << 20
 ACTIVITY_S: float = 0.5
 SPREAD: float = 0.2
 """Standard deviation of a lease's time over its mean."""
@@ -100,6 +100,7 @@ class Future:
 
     lease: Lease
     worker: "Worker"
+    ids: Ids
     status: str = "pending"
     result: Receipt | None = None
     told: Callable[["Future"], None] | None = None
@@ -128,7 +129,7 @@ class Client:
 
     Attributes
     ----------
-    block_s : seconds that a block takes a worker.  durable : blocks that a worker has made durable, more than once where leases died.
+    block_s : seconds that a block takes a worker.
     """
 
     def __init__(self, clock: Clock, workers: int, *, block_s: float, death_every_s: float, seed: int = 0) -> None:
@@ -138,7 +139,7 @@ class Client:
         self._hear: Callable[[tuple[float, Any]], None] = lambda event: None
         self.workers = [Worker(f"tcp://worker-{n}") for n in range(workers)]
         self._idle = [(0, n) for n in range(workers)]
-        self.leases = self.messages = self.deaths = self.durable = 0
+        self.leases = self.messages = self.deaths = 0
         self._loop = asyncio.new_event_loop()
         self.loop = SimpleNamespace(add_callback=self._run)
 
@@ -163,10 +164,6 @@ class Client:
         """Simulated workers answer nothing: they have this version."""
         return {}
 
-    def run(self, function: Any, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """What a function says on each worker: nothing, there is no process to ask."""
-        return {}
-
     def register_plugin(self, plugin: Any, name: str = "") -> None:
         """Workers of a simulation need no task."""
 
@@ -181,7 +178,7 @@ class Client:
             if known == len(worker.leases):
                 break
             heapq.heappush(self._idle, (len(worker.leases), n))
-        future = Future(lease, worker)
+        future = Future(lease, worker, np.sort(lease.ids))
         worker.leases.append(future)
         worker.tell_s = lease.tell_s
         heapq.heappush(self._idle, (len(worker.leases), n))
@@ -192,7 +189,7 @@ class Client:
     async def gather(self, future: Future, *, asynchronous: bool) -> Receipt:
         """The receipt of a lease that has ended, or why there is none."""
         if future.result is None:
-            raise KilledWorker("lease", None, 0)
+            raise KilledWorker("lease", SimpleNamespace(address=future.worker.name), 0)
         return future.result
 
     # --- what workers do ---------------------------------------------------------------------------------------------------------
@@ -222,16 +219,11 @@ class Client:
         def tell() -> None:
             if worker.leases and worker.leases[0] is future:
                 done = int(len(lease.ids) * (self.clock.now_s - begun_s) / took_s)
-                self._send(worker, lease, told, done)
+                if done > told:
+                    self._message({"worker": worker.name, "progress": progress_message(lease.number, future.ids, told, done)})
                 self._tell(worker, future, done, took_s, begun_s)
 
         self.clock.at(next_s, tell)
-
-    def _send(self, worker: Worker, lease: Lease, told: int, done: int) -> None:
-        """Two more blocks were started than done."""
-        started, ended = lease.ids[told + 2 * (told > 0) : done + 2], lease.ids[told:done]
-        for part in Progress(lease.number, started, ended, np.zeros(len(ended), np.uint32)).parts():
-            self._message({"worker": worker.name, "progress": part.encode()})
 
     def _message(self, content: dict[str, Any]) -> None:
         self.messages += 1
@@ -241,22 +233,13 @@ class Client:
         """The receipt of a finished lease; the next lease begins."""
         if not worker.leases or worker.leases[0] is not future:
             return
-        ids = future.lease.ids
-        future.status, future.result = "finished", self._receipt(future.lease, worker.name, took_s)
+        ids = future.ids
+        future.status, future.result = "finished", receipt(future.lease.number, worker.name, ids, took_s)
         worker.blocks_done += len(ids)
-        self.durable += len(ids)
         self._free(worker)
         if worker.leases:
             self._begin(worker)
         self._landed(future)
-
-    def _receipt(self, lease: Lease, worker: str, took_s: float) -> Receipt:
-        count = len(lease.ids)
-        each = np.full(count, took_s / count, np.float32)
-        none: Ids = np.empty(0, np.int64)
-        sums = np.zeros(count, np.uint32)
-        nbytes = np.full(count, 1 << 20, np.int64)
-        return Receipt(lease.number, worker, lease.ids, sums, nbytes, each * 0.2, each * 0.6, each * 0.2, (), none, took_s)
 
     def _free(self, worker: Worker) -> None:
         worker.leases.popleft()
@@ -289,6 +272,28 @@ class Client:
                 steps = {"reading": 1, "computing": 1, "writing": 1, "rss_mb": 900.0, "busy": 0.9, "blocks_done": worker.blocks_done}
                 self._message({"worker": worker.name, "activity": steps})
         self.clock.at(now_s + ACTIVITY_S, self._tell_activity)
+
+
+def progress_message(lease: int, ids: Ids, told: int, done: int) -> bytes:
+    """What a worker sends of a lease whose first `done` blocks are durable, where it has sent that of `told`.
+
+    Two more blocks were started than done. Where ids follow each other the bytes of `Progress.encode` are put down at once, because it
+    is the worker's time that this takes, and none of the driver's.
+    """
+    begin, end = told + 2 * (told > 0), min(done + 2, len(ids))
+    started, ended = ids[begin:end], ids[told:done]
+    if not len(started) or int(ids[end - 1]) - int(ids[told]) != end - 1 - told:
+        return Progress(lease, started, ended, np.zeros(len(ended), np.uint32)).encode()
+    runs = (int(ids[begin]), int(ids[end - 1]) + 1, int(ids[told]), int(ids[done - 1]) + 1)
+    sums = len(ended) if 8 * (8 + len(ended)) <= PROGRESS_BYTES else 0
+    return struct.pack("<8q", lease, 2, 2, sums, *runs) + bytes(8 * sums)
+
+
+def receipt(lease: int, worker: str, ids: Ids, took_s: float) -> Receipt:
+    """The receipt of a lease whose blocks all took the same time."""
+    each = np.full(len(ids), took_s / len(ids) / 5, np.float32)
+    sums, nbytes = np.zeros(len(ids), np.uint32), np.full(len(ids), BLOCK_BYTES, np.int64)
+    return Receipt(lease, worker, ids, sums, nbytes, each, 3 * each, each, (), np.empty(0, np.int64), took_s)
 
 
 class SimulatedWorkers:

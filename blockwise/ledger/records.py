@@ -1,7 +1,7 @@
 """What both keepers check and convert before they write, so that a bad booking leaves nothing behind in either."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from blockwise.errors import LedgerError, RunActive
 from blockwise.grid import PAGE_BLOCKS
-from blockwise.ledger.contract import Attempt, Booking, Driver, Marks, pack
+from blockwise.ledger.contract import Attempt, Booking, Driver, Marks, PageKey, pack
 
 PAGE_BYTES: int = PAGE_BLOCKS // 8
 """Bytes of one page of done bits."""
@@ -17,7 +17,7 @@ PAGE_BYTES: int = PAGE_BLOCKS // 8
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """A booking that is known to fit: its marks as they came, attempts as plain text, values as JSON."""
+    """A booking that is known to fit: its marks gathered by page, attempts as plain text, values as JSON."""
 
     marks: tuple[Marks, ...]
     attempts: tuple[Attempt, ...]
@@ -34,10 +34,23 @@ def records(booking: Booking) -> Records:
     for marks in booking.marks:
         check_marks(marks)
     return Records(
-        tuple(m for m in booking.marks if len(m.positions)),
+        tuple(_by_page(m for m in booking.marks if len(m.positions))),
         tuple(map(_plain, booking.attempts)),
         {name: _json(name, value) for name, value in (booking.values or {}).items()},
     )
+
+
+def _by_page(marks: Iterable[Marks]) -> Iterator[Marks]:
+    """The same marks with one per page, or two where only some have checksums: many reports of few pages come between two commits."""
+    pages: dict[tuple[PageKey, bool], list[Marks]] = {}
+    for some in marks:
+        pages.setdefault((some.key, some.checksums is None), []).append(some)
+    for (key, bare), parts in pages.items():
+        if len(parts) == 1:
+            yield parts[0]
+        else:
+            sums = None if bare else np.concatenate([p.checksums for p in parts if p.checksums is not None])
+            yield Marks(key, np.concatenate([p.positions for p in parts]), sums)
 
 
 def check_marks(marks: Marks) -> None:
