@@ -65,6 +65,7 @@ class NetworkParameters:
             raise ModelError(
                 f"heads {list(self.heads)} of a {self.unet_model}: {' and '.join(HEADS)}, one of them only for a vanilla network"
             )
+        object.__setattr__(self, "heads", tuple(h for h in HEADS if h in self.heads))  # as a checkpoint's variables tell them
         if min(self.fmap_num, self.fmap_inc_factor) < 1:
             raise ModelError(f"fmap_num {self.fmap_num}, fmap_inc_factor {self.fmap_inc_factor}: 1 or more is wanted")
         if self.d_scale is not None and not self.d_scale > 0:

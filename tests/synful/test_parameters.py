@@ -44,6 +44,7 @@ def test_our_own_keys():
             "seed": 4,
         }
     )
+    assert NetworkParameters.from_json({**SETUP03, "heads": ["vectors", "mask"]}) == NetworkParameters.from_json(SETUP03)
     assert (found.downsample_factors, found.kernel_sizes, found.heads) == (((1, 2, 2),), ((1, 3, 3), (3, 3, 3)), ("mask",))
     assert found.training == {"seed": 4}
 

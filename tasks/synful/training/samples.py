@@ -17,7 +17,7 @@ from tasks.synful.training.augment_elastic import Field, draw_field
 from tasks.synful.training.augment_intensity import vary_intensity
 from tasks.synful.training.augment_simple import Orientation, draw_orientation
 from tasks.synful.training.balance import balanced_weights
-from tasks.synful.training.cubes import Cube
+from tasks.synful.training.cubes import Cube, Volume
 from tasks.synful.training.parameters import TrainingParameters
 from tasks.synful.training.points import Pairs
 from tasks.synful.training.sampling import check_reach, draw_place, places
@@ -149,8 +149,12 @@ class Sampler:
         return Labels(values, (z, y, x))
 
     def _kept(self, cube: Cube, field: Field, output: Region, turn: Orientation) -> Array | None:
-        """Voxels of the output that are learned from; None for all."""
-        kept: Array | None = None
+        """Voxels of the output that are learned from; None for all.
+
+        A turned output reaches beyond the place it was drawn at: what it shows of where targets are not known is left out.
+        """
+        known = field.nearest(Volume(cube.known, np.dtype(np.uint8), lambda r: np.ones(r.shape, np.uint8)), output)
+        kept: Array | None = None if known.all() else turn.array(known != 0)
         for volume, inside in ((cube.mask, True), (cube.validation_mask, False)):
             if volume is not None:
                 one = turn.array((field.nearest(volume, output) != 0) == inside)

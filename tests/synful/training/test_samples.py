@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from blockwise.errors import InputError
+from blockwise.geometry import Region
 from tasks.synful.training.cubes import Cube, Volume
 from tasks.synful.training.loop import geometry_of
 from tasks.synful.training.points import Pairs
@@ -68,7 +69,7 @@ def test_what_a_sample_holds(cube):
     assert sample.vectors.shape == (3, *shape)
     assert {str(a.dtype) for n, a in sample.arrays().items() if n != "labels"} == {"float32"}
     assert sample.indicator.sum() > 0
-    assert len(np.unique(sample.indicator_weight)) == 2
+    assert len(np.unique(sample.indicator_weight[sample.indicator_weight > 0])) == 2
     assert set(np.unique(sample.indicator)) <= {0, 1}
 
 
@@ -79,6 +80,17 @@ def test_masks_switch_losses_off(cube):
         weights = [s.indicator_weight for s in map(sampler(masked, augment=PLAIN).sample, range(6))]
         assert all((w > 0).any() for w in weights)
         assert any((w == 0).any() for w in weights)
+
+
+@pytest.mark.parametrize(("angle", "unknown"), [(0, False), (np.pi / 4, True)])
+def test_what_turns_in_from_where_nothing_is_annotated_is_not_learned(cube, angle, unknown):
+    still = {"jitter_sigma": (0, 0, 0), "prob_slip": 0, "prob_shift": 0, "rotation_interval": (angle, angle)}
+    width = sampler(cube).geometry.output[1]
+    known = replace(cube, complete=Region((2, 40, 40), (10, 41 + width, 41 + width)))
+    sample = sampler(known, augment={**PLAIN, "elastic": still}, reject_probability=0).sample(0)
+    assert (sample.indicator_weight == 0).any() == unknown
+    assert not sample.vectors_mask[sample.indicator_weight == 0].any()
+    assert (sample.indicator_weight > 0).mean() > 0.7
 
 
 def test_a_mask_volume_is_learned_as_it_is():
