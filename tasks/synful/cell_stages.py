@@ -181,6 +181,15 @@ class AssignClefts(CellStage):
     def open(self) -> None:
         self.scores = open_clefts(self.options, self.target.grid.domains[0])
 
+    def memory(self) -> Mapping[str, int]:
+        """Scores of the cells in the pipeline, and of one of them the labels."""
+        size = np.array(self.target.grid.domains[0].voxel_size)
+        sides = np.array(self.target.grid.spec.shape) * size + 2 * self.options.cleft_reach
+        source = open_clefts(self.options, self.target.grid.domains[0])
+        voxels = int(np.minimum(np.ceil(sides / source.voxel_size), source.shape).prod())
+        source.close()
+        return {"clefts, 4 in the pipeline": 4 * voxels * source.dtype.itemsize, "labels": 6 * voxels}
+
     def read(self, block: Block) -> tuple["pa.Table", Array, Region]:
         rows = super().read(block)
         region = around(rows, self.scores, self.options.cleft_reach)
@@ -194,10 +203,12 @@ class AssignClefts(CellStage):
         size, threshold = self.scores.voxel_size, self.options.cleft_threshold
         offset = [o + b * v for o, b, v in zip(self.scores.offset, region.begin, size, strict=True)]
         found = assign_clefts(rows, values, size, threshold=threshold, offset=offset).partners
-        labels, first = np.unique(label_clefts(values, threshold), return_index=True)
+        labels = label_clefts(values, threshold)
+        clefts = np.flatnonzero(labels)[::-1]
+        first = np.zeros(int(labels.max(initial=0)) + 1, np.int64)
+        first[labels.reshape(-1)[clefts]] = clefts  # the last to be written is the first in raster order
         places = np.stack(np.unravel_index(first, values.shape), axis=1) + region.begin
-        ids = np.zeros(int(labels.max(initial=0)) + 1, np.uint64)
-        ids[labels] = 1 + np.ravel_multi_index(tuple(places.T), self.scores.shape).astype(np.uint64)
+        ids = 1 + np.ravel_multi_index(tuple(places.T), self.scores.shape).astype(np.uint64)
         ids[0] = 0
         local, valid = values_and_valid(found["cleft_id"])
         return with_columns(found, {"cleft_id": nullable(ids[local], valid)})

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from blockwise.geometry import Region
 from tasks.synful.partners import AXES
+from tasks.synful.views import inside
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,26 +134,29 @@ class Extraction:
                 parts.append(_moved(found, begin, self.voxel_size, 1 if o.score == "count" else scale))
         return Blobs(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Blobs)))
 
-    def merged(self, seeds: "pa.Table", predict: OfBox) -> tuple["pa.Table", "pa.Table"]:
-        """Partners of the components that seeds belong to, each once, and the seeds of those longer than `max_blob_um`."""
+    def merged(self, seeds: "pa.Table", core: Region, predict: OfBox) -> tuple["pa.Table", "pa.Table"]:
+        """Partners of the components that the seeds of a block belong to, each once, and the seeds of those longer than `max_blob_um`.
+
+        Where blocks are left out, several may hold seeds of one that is too long.
+        """
         import pyarrow as pa
 
         from tasks.synful.partners import schema
 
-        found, oversized = [schema().empty_table()], []
+        found, oversized = {-1: schema().empty_table()}, []
         for row, (first, begin, end) in enumerate(zip(*seed_points(seeds), strict=True)):
             box = Region(tuple(begin), tuple(end))
-            match self.whole_component(tuple(first), box, predict):
+            match self.whole_component(tuple(first), box, core, predict):
                 case None:
                     continue
                 case Region():
                     oversized.append(row)
-                case rows:
-                    found.append(rows)
-        return pa.concat_tables(found), seeds.take(pa.array(oversized, pa.int64()))
+                case rows if rows.num_rows:  # two seeds may be parts of one component
+                    found[rows["id"][0].as_py()] = rows
+        return pa.concat_tables(found.values()), seeds.take(pa.array(oversized, pa.int64()))
 
-    def whole_component(self, first: tuple[int, ...], box: Region, predict: OfBox) -> "pa.Table | Region | None":
-        """The partner of the component whose first voxel is `first`, looked for in boxes that grow.
+    def whole_component(self, first: tuple[int, ...], box: Region, core: Region, predict: OfBox) -> "pa.Table | Region | None":
+        """The partner of the component whose first voxel in the view of the block of `core` is `first`, looked for in boxes that grow.
 
         Returns
         -------
@@ -163,12 +167,15 @@ class Extraction:
             predictions = predict(box.grow(margin, margin).intersect(self.views.grid.domains[0].region))
             blobs = self.components(predictions)
             begin, end, firsts, post = self._placed(blobs, predictions.begin)
-            at = np.flatnonzero((firsts == first).all(axis=1))
+            wanted = self._first_of(predictions, blobs, first) if self.views.sparse else first
+            at = np.flatnonzero((firsts == wanted).all(axis=1))
             if not len(at):
                 return None
             seen, box = predictions.region, Region(tuple(begin[at[0]].tolist()), tuple(end[at[0]].tolist()))
             complete = self.views.complete(begin[at], end[at], np.array(seen.begin), np.array(seen.end))[0]
             if complete and self.views.seen_by_owner(begin[at], end[at], post[at])[0]:
+                return None
+            if complete and self.views.sparse and not inside(post[at], core)[0]:
                 return None
             if max(n * v for n, v in zip(box.shape, self.voxel_size, strict=True)) > self.options.max_blob_um * 1000:
                 return box
@@ -176,6 +183,20 @@ class Extraction:
                 return self.partners(blobs.take(at), predictions)
             half = tuple(max(1, n // 2) for n in box.shape)
             box = box.grow(half, half)
+
+    def _first_of(self, predictions: Predictions, blobs: "Blobs", voxel: tuple[int, ...]) -> "tuple[int, ...]":
+        """First voxel of the component that a voxel is part of, both of the data set; -1 where it is part of none."""
+        from scipy import ndimage
+
+        origin = np.array(predictions.begin)
+        place = np.array(voxel) - origin
+        if self.options.method == "nms":
+            holding = np.flatnonzero(((blobs.begin <= place) & (place < blobs.end)).all(axis=1))
+            return tuple((blobs.first[holding[0]] + origin).tolist()) if len(holding) else (-1, -1, -1)
+        labels, _ = ndimage.label(predictions.mask > self.options.threshold * predictions.mask_scale)
+        own = labels[tuple(place)]
+        first = np.unravel_index(int((labels == own).argmax()), labels.shape)
+        return tuple((np.array(first) + origin).tolist()) if own else (-1, -1, -1)
 
 
 def _moved(blobs: "Blobs", by: "Points", voxel_size: tuple[float, ...], scale: float) -> "Blobs":

@@ -140,7 +140,8 @@ class Job:
     def views(self) -> Views:
         options = self.options.extract
         margin = in_voxels(options.nms_radius, self.domain.voxel_size) if options.method == "nms" and options.nms_radius else (1, 1, 1)
-        return Views(self.grid, self.halo, tuple(max(1, m) for m in margin))  # type: ignore[arg-type]
+        z, y, x = (max(1, m) for m in margin)
+        return Views(self.grid, self.halo, (z, y, x), sparse=self.block_mask is not None)
 
     def extraction(self) -> Extraction:
         roi = self.block_mask.roi if self.block_mask else None

@@ -4,7 +4,8 @@ A block sees its core grown by a halo, clipped to the data set: its view. A comp
 margin, does not cross a border of the view inside the data set; then the block knows of it what the whole volume would tell. The block
 that owns the post site (its core holds it) reports the component if it sees it completely. Otherwise, the block that owns the
 component's first voxel in raster order hands in a seed, and a later stage looks again with a larger box. Both owners are decided by
-arithmetic alone, so blocks agree without talking.
+arithmetic alone, so blocks agree without talking. Where a mask or a region of interest leaves blocks out, the first voxel may lie in one of
+these, so every block that a component may reach hands it in, and the later stage keeps it for the owner of its post site alone.
 """
 
 from dataclasses import dataclass
@@ -29,11 +30,13 @@ class Views:
     grid : cores in voxels.
     halo : voxels per axis that a view shows beyond its core.
     margin : voxels per axis around a component that decide it: 1 for components, the radius for maxima.
+    sparse : whether some blocks are left out.
     """
 
     grid: Grid
     halo: tuple[int, int, int]
     margin: tuple[int, int, int] = (1, 1, 1)
+    sparse: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -72,10 +75,12 @@ class Views:
         """
         view = self.grown(core)
         complete = self.complete(begin, end, np.array(view.begin), np.array(view.end))
-        mine = complete & _inside(post, core)
+        mine = complete & inside(post, core)
         known = complete & self.seen_by_owner(begin, end, post)
-        return mine, ~known & ~mine & _inside(first, core)
+        handed = ((begin < core.end) & (end > core.begin)).all(axis=1) if self.sparse else inside(first, core)
+        return mine, ~known & ~mine & handed
 
 
-def _inside(points: Points, region: Region) -> Bools:
+def inside(points: Points, region: Region) -> Bools:
+    """Which points, (n, 3) voxels, lie in a region."""
     return np.asarray(((points >= region.begin) & (points < region.end)).all(axis=1), np.bool_)

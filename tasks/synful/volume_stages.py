@@ -264,15 +264,15 @@ class Spanning(VolumeStage):
     def setup(self, device: str) -> State:
         return self.source.setup(device)
 
-    def read(self, block: Block) -> tuple["pa.Table", "pa.Table"]:
+    def read(self, block: Block) -> tuple["pa.Table", "pa.Table", Region]:
         same = self.seeds.grid.block(block.id)
-        return self.seeds.read(same), self.blocks.read(same)
+        return self.seeds.read(same), self.blocks.read(same), block.core
 
-    def compute(self, inputs: tuple["pa.Table", "pa.Table"], state: State) -> list["pa.Table"]:
+    def compute(self, inputs: tuple["pa.Table", "pa.Table", Region], state: State) -> list["pa.Table"]:
         import pyarrow as pa
 
-        (seeds, counts), (predictor, extraction) = inputs, state
-        merged, oversized = extraction.merged(seeds, self._predict(predictor))
+        (seeds, counts, core), (predictor, extraction) = inputs, state
+        merged, oversized = extraction.merged(seeds, core, self._predict(predictor))
         names, (row,) = counts.schema.names, counts.to_pylist()
         row |= {"partners": row["partners"] + merged.num_rows, "oversized": oversized.num_rows}
         return [merged, oversized, pa.table([[row[n]] for n in names], schema=block_schema())]

@@ -24,6 +24,6 @@ def test_the_largest_component_does_not_depend_on_how_boxes_grow(length, merged)
     def predict(region):
         return Predictions(mask[region.slices], np.zeros((3, *region.shape), np.float32), region.begin)
 
-    found = extraction.whole_component((0, 0, 50), Region((0, 0, 50), (1, 1, 120)), predict)
+    found = extraction.whole_component((0, 0, 50), Region((0, 0, 50), (1, 1, 120)), Region((0, 0, 0), (1, 1, 100)), predict)
     assert isinstance(found, Region) != merged
     assert not merged or found["post_x"].to_pylist() == [4 * (50 + length - 1)]

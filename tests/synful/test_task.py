@@ -91,7 +91,7 @@ def test_predictions_alone(place):
     run_serially(task)
     assert open_source(task.job.output, "volumes/pred_syn_indicator").read(Region((0, 0, 0), SHAPE)).any()
     assert not list(place.glob("alone.zarr/*.parquet"))
-    assert task.pictures() == ()
+    assert not task.pictures()
 
 
 def test_local_maxima_across_blocks(run):
@@ -126,6 +126,18 @@ def test_a_region_of_interest_leaves_the_rest_out(run, whole):
     post = points(whole, "post")
     assert_same(found, whole.filter(((post >= low) & (post < low + size)).all(axis=1)))
     assert task.job.block_mask(np.arange(len(task.job.grid))).sum() < len(task.job.grid)
+
+
+@pytest.mark.parametrize("method", [{}, {"method": "nms", "nms_radius": (40, 12, 12), "context": 48}])
+def test_components_that_begin_in_a_block_left_out_are_found(run, method):
+    """The region begins in the middle, where blocks begin too, so nothing before it is computed."""
+    low, size = np.array(OFFSET) + np.array((320, 160, 160)), np.array((480, 240, 272))
+    box = {"roi_offset": tuple(low), "roi_shape": tuple(size)}
+    one = run(volume=box, extract=method)[1]
+    for blocks in ((8, 40, 40), (4, 20, 40)):
+        task, found = run(blocks, volume=box, extract=method)
+        assert counts_of(task)["seeds"][0] > 5 or method
+        assert_same(found, one)
 
 
 def test_blocks_of_one_grey_value_need_no_network(run, place):
