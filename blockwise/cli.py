@@ -20,6 +20,7 @@ import typer
 
 from blockwise._version import __version__
 from blockwise.errors import BlockwiseError, ConfigError
+from blockwise.redaction import redact
 
 if TYPE_CHECKING:
     from blockwise.config import RunConfig
@@ -153,7 +154,7 @@ def plan(
     if json_:
         _echo_json(found.to_json())
     else:
-        typer.echo(plan_text(found))
+        typer.echo(redact(plan_text(found)))
     raise typer.Exit(USAGE if found.refusals else 0)
 
 
@@ -262,7 +263,7 @@ def _teaching() -> Iterator[None]:
         yield
     except BlockwiseError as error:
         kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
-        typer.echo(f"blockwise: {kind}{error}", err=True)
+        typer.echo(redact(f"blockwise: {kind}{error}"), err=True)
         sys.exit(USAGE)
 
 
@@ -303,8 +304,16 @@ for _entry in sorted(entry_points(group=FURTHER), key=lambda e: e.name):
     _add_command(_entry)
 
 
+def _show_redacted(kind: type[BaseException], error: BaseException, frames: Any) -> None:
+    """What Python prints of an exception that nobody caught, without secrets."""
+    from traceback import format_exception
+
+    sys.stderr.write(redact("".join(format_exception(kind, error, frames))))
+
+
 def main(command: Callable[[], Any] = app) -> None:
-    """The console script; Ctrl-C at a moment when nobody else listens to it ends with 3."""
+    """The console script; Ctrl-C at a moment when nobody else listens to it ends with 3, and tracebacks of ours show no secrets."""
+    sys.excepthook = _show_redacted
     with _teaching():
         try:
             command()

@@ -1,12 +1,15 @@
 """What happens in a run, as values; whoever shows it subscribes. Batches of blocks, never one event per block.
 
-Emitted by the driver, from its one thread; a subscriber that raises is dropped and named in one `Message`.
+Emitted by the driver, from its one thread; a subscriber that raises is dropped and named in one `Message`. Texts that others wrote
+(messages, errors, tracebacks, reasons) lose their secrets before any subscriber sees them.
 """
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
+
+from blockwise.redaction import redact
 
 Level = Literal["info", "warning", "error"]
 State = Literal["planned", "running", "interrupted", "failed", "done"]
@@ -84,6 +87,7 @@ class StageFinished(Event):
     done: int
     failed: int
     seconds: float
+    orphans: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +102,16 @@ class RunFinished(Event):
 
 
 Subscriber = Callable[[Event], None]
+AnyEvent = TypeVar("AnyEvent", bound=Event)
+FREE_TEXT = ("text", "error", "traceback", "reason")
+"""Fields that hold what a person or a library wrote."""
+
+
+def without_secrets(event: AnyEvent) -> AnyEvent:
+    """The event with its free texts redacted; the event itself where nothing is to hide."""
+    texts = {name: getattr(event, name) for name in FREE_TEXT if hasattr(event, name)}
+    changed = {name: safe for name, text in texts.items() if (safe := redact(text)) != text}
+    return replace(event, **changed) if changed else event
 
 
 class Events:
@@ -110,6 +124,7 @@ class Events:
         self._subscribers.append(subscriber)
 
     def emit(self, event: Event) -> None:
+        event = without_secrets(event)
         for subscriber in tuple(self._subscribers):
             try:
                 subscriber(event)

@@ -5,6 +5,7 @@ import traceback
 
 from blockwise.lease import BlockError
 from blockwise.ledger.contract import FailureKind
+from blockwise.redaction import redact
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 TRANSIENT = (ConnectionError, TimeoutError, InterruptedError, BlockingIOError)
@@ -18,9 +19,9 @@ TRACEBACK_CHARS: int = 8_000
 
 
 def block_error(block: int, error: BaseException, *, with_traceback: bool = True) -> BlockError:
-    """What one exception says of one block, as data; never raises, whatever the exception's text does."""
-    kind, text = classify(error), f"{type(error).__name__}: {_text(error)}"[:ERROR_CHARS]
-    frames = "".join(traceback.format_exception(error))[-TRACEBACK_CHARS:] if with_traceback else ""
+    """What one exception says of one block, as data without secrets; never raises, whatever the exception's text does."""
+    kind, text = classify(error), redact(f"{type(error).__name__}: {_text(error)}")[:ERROR_CHARS]
+    frames = redact("".join(traceback.format_exception(error)))[-TRACEBACK_CHARS:] if with_traceback else ""
     return BlockError(block, kind, text, frames, is_disk_full(error))
 
 

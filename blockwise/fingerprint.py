@@ -1,7 +1,7 @@
 """What decides a result, per stage and domain, as key -> short text: the guard against skipping work that is not the same work (G3).
 
 Covered: task and version, grid, the options the task says matter, and whatever the task adds (model digest, input identity).
-Not covered: where it runs ([cluster], [ledger], [run]) and where files lie.
+Not covered: where it runs ([cluster], [ledger], [run]), where files lie, and the secrets in a URL, which are not kept.
 """
 
 import hashlib
@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Mapping
 
 from blockwise.errors import FingerprintMismatch, PlanRefused
+from blockwise.redaction import redact_urls
 from blockwise.storage.identity import difference
 from blockwise.task import Task
 
@@ -32,7 +33,7 @@ def fingerprint(task: Task, domain: int) -> dict[str, str]:
 
 
 def _short(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    text = redact_urls(value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str))
     return text if len(text) <= 80 else "sha256:" + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -19,15 +19,16 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from blockwise.config import LedgerConfig, RunConfig, overridden
-from blockwise.errors import MissingError, StorageError
+from blockwise.errors import ConfigError, MissingError, StorageError
 from blockwise.ledger.server_url import without_credentials
+from blockwise.redaction import is_redacted, redact, redact_urls
 from blockwise.status import Counts, HistoryPoint, Status
 from blockwise.storage.durable import check_makeable, write_atomic
 
@@ -110,9 +111,9 @@ class RunFolder:
         return str(self.path / "ledger.sqlite")
 
     def save_config(self, config: RunConfig) -> None:
-        """Keep the configuration, without the credentials of a ledger's url."""
+        """Keep the configuration, without the credentials of the ledger's and all other urls."""
         url = config.ledger.url and without_credentials(config.ledger.url)
-        config = config.model_copy(update={"ledger": LedgerConfig(url=url)})
+        config = RunConfig.model_validate(_safe(config.model_copy(update={"ledger": LedgerConfig(url=url)}).model_dump()))
         write_atomic(self.path / "config.json", config.model_dump_json(indent=1).encode())
         write_atomic(self.path / "config.toml", to_toml(config).encode())
 
@@ -143,7 +144,7 @@ class RunFolder:
     def note_start(self, **values: Any) -> None:
         """Append one line of provenance: versions, host, command, and what the caller adds."""
         where = {"host": platform.node(), "python": platform.python_version(), "versions": versions()}
-        self._append("provenance.jsonl", {"at_s": time.time(), "argv": list(map(_shown, sys.argv)), **where, **values})
+        self._append("provenance.jsonl", {"at_s": time.time(), "argv": list(map(redact, sys.argv)), **where, **values})
 
     def starts(self) -> list[dict[str, Any]]:
         return _read_lines(self.path / "provenance.jsonl")
@@ -175,10 +176,40 @@ class RunFolder:
         return Status(run=self.run, task="", folder=str(self.path), output="", state="planned", blocks=Counts(), stages=())
 
 
-def _shown(argument: str) -> str:
-    """A word of the command line without the credentials of a url in it."""
-    key, separator, value = argument.rpartition("=") if "=mongodb" in argument else ("", "", argument)
-    return key + separator + without_credentials(value)
+def _safe(value: Any) -> Any:
+    """Nested values with the secrets of their urls redacted."""
+    if isinstance(value, Mapping):
+        return {k: _safe(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_safe(v) for v in value]
+    return redact_urls(value) if isinstance(value, str) else value
+
+
+def refuse_redacted(config: RunConfig) -> None:
+    """Refuse a configuration whose urls lost their secrets when the run folder kept it.
+
+    Raises
+    ------
+    ConfigError : names the key.
+    """
+    for key, value in _leaves(config.model_dump()):
+        if isinstance(value, str) and is_redacted(value):
+            raise ConfigError(
+                f"{key} = {value!r}: a run folder keeps no secrets. Run the configuration that you wrote, or give the whole url again with "
+                f"--set {key}=..."
+            )
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in nested values; items of lists have the key of their list."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _leaves(inner, key)
+    else:
+        yield key, value
 
 
 def versions() -> dict[str, str]:

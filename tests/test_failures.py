@@ -58,3 +58,12 @@ def test_what_is_kept_of_an_exception_is_bounded():
         kept = block_error(7, error)
     assert (kept.id, len(kept.error), len(kept.traceback)) == (7, ERROR_CHARS, TRACEBACK_CHARS)
     assert block_error(7, ValueError("y"), with_traceback=False).traceback == ""
+
+
+def test_secrets_in_an_exception_stay_where_it_was_raised():
+    try:
+        raise OSError("cannot read https://h/em.zarr?X-Amz-Signature=hunter22&level=1")
+    except OSError as error:
+        told = block_error(1, error)
+    assert "hunter22" not in told.error + told.traceback
+    assert "X-Amz-Signature=***&level=1" in told.error

@@ -5,9 +5,9 @@ import tomllib
 
 import pytest
 
-from blockwise.config import BlocksConfig, ClusterConfig, InputConfig, RunConfig, SessionConfig
-from blockwise.errors import MissingError, StorageError
-from blockwise.folder import RunFolder, to_toml
+from blockwise.config import BlocksConfig, ClusterConfig, InputConfig, RunConfig, SessionConfig, overridden, validated
+from blockwise.errors import ConfigError, MissingError, StorageError
+from blockwise.folder import RunFolder, refuse_redacted, to_toml
 from blockwise.status import Counts, HistoryPoint, Status
 
 
@@ -73,3 +73,18 @@ def test_what_the_first_start_decided_stays(folder):
     assert folder.settled(RunConfig(task="x")).blocks.shape == (6, 216, 216)
     asked = RunConfig(task="x", blocks=BlocksConfig(shape=(3, 27, 27)))
     assert folder.settled(asked) == asked
+
+
+@pytest.mark.parametrize("url", ["https://anna:pw1234@h/em.zarr", "https://h/em.zarr?X-Amz-Signature=pw1234"])
+def test_secrets_of_urls_are_not_kept_and_are_asked_for_again(tmp_path, url):
+    folder = RunFolder.make(tmp_path / "r")
+    config = validated(RunConfig, {"task": "t", "input": {"path": url}, "options": {"mask": [url], "n": 3}})
+    folder.save_config(config)
+    assert "pw1234" not in "".join(f.read_text() for f in folder.path.iterdir())
+    kept = folder.load_config()
+    assert kept.options["n"] == 3
+    with pytest.raises(ConfigError, match=r"input\.path = .* --set input\.path="):
+        refuse_redacted(kept)
+    with pytest.raises(ConfigError, match=r"--set options\.mask="):
+        refuse_redacted(overridden(kept, [f"input.path={url}"]))
+    refuse_redacted(config)
