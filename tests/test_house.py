@@ -21,7 +21,7 @@ from blockwise.config import load_config
 ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
-    "_version errors events geometry grid",
+    "_version errors redaction events geometry grid",
     "config threads",
     "storage",
     "task",
