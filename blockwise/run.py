@@ -30,7 +30,7 @@ from blockwise.driver import Control, StageDriver
 from blockwise.errors import BlockwiseError, ConfigError
 from blockwise.events import Events, RunFinished, RunStarted, StageFinished, StageStarted, State, Subscriber
 from blockwise.fingerprint import check, fingerprint
-from blockwise.folder import RunFolder
+from blockwise.folder import RunFolder, refuse_redacted
 from blockwise.geometry import Domain
 from blockwise.grid import Grid, Ids
 from blockwise.heartbeat import Heartbeat, drop_dead, refuse_second, this_driver
@@ -63,6 +63,7 @@ class Outcome:
 
 def load_task(config: RunConfig) -> Task:
     """The task that a configuration names, made and checked; what an earlier start of the run decided stays decided."""
+    refuse_redacted(config)
     folder = config.run.folder
     return task_class(config).from_config(RunFolder(Path(folder)).settled(config) if folder else config)
 
