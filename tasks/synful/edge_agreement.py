@@ -49,7 +49,7 @@ def edge_accuracy(
     ----------
     predicted, truth : tables of partners with `<by>_pre` and `<by>_post`, already filtered as wanted; rows that `edge_list` leaves out
         (an id null, 0 or -2) belong to no pair.
-    ids : compare only pairs of which both are among these.
+    ids : compare only pairs of which both are among these; negative ones are nobody's.
     min_synapses : two neurons are connected from this number on, in one direction.
 
     Raises
@@ -85,5 +85,5 @@ def _edges(partners: "pa.Table", by: "Identity", ids: Sequence[int] | None) -> "
     kinds = {"pre": pa.uint64(), "post": pa.uint64(), "count": pa.int64()}
     edges = edge_list(scored, by=by).select(list(kinds)).cast(pa.schema(kinds.items()))
     for end in ("pre", "post") if ids is not None else ():
-        edges = edges.filter(pc.is_in(edges[end], pa.array(ids, pa.uint64())))
+        edges = edges.filter(pc.is_in(edges[end], pa.array([i for i in ids if i >= 0], pa.uint64())))
     return edges

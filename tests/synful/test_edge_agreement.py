@@ -23,7 +23,7 @@ def counted(pairs, least, ids=None):
 
 
 @pytest.mark.parametrize("least", [1, 2, 5])
-@pytest.mark.parametrize("ids", [None, [1, 2, 3]])
+@pytest.mark.parametrize("ids", [None, [1, 2, 3], [1, 2, -2]])
 @pytest.mark.parametrize("seed", range(3))
 def test_random_edges(least, ids, seed):
     random = np.random.default_rng(seed)

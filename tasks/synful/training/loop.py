@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockwise.errors import ConfigError, InputError, ModelError
+from blockwise.storage import sweep_locks
 from tasks.synful.training.cubes import Cube, open_cube
 from tasks.synful.training.dataset import STOPPING, Batch, Samples, open_cubes
 from tasks.synful.training.event_file import EventFile
@@ -76,6 +77,7 @@ def train(
     chosen = _judged(parameters, samples) if judged is None else list(judged)
     with place.held(), _threads(parameters.threads):
         place.adopt(parameters, adopt)
+        sweep_locks(place.path)
         run = _Run(parameters, place, samples, chosen, report or (lambda kind, figures: None))
         return run.until(parameters.max_iteration)
 

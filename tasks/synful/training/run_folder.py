@@ -8,7 +8,8 @@
     events/                         the same figures for TensorBoard, unless `tensorboard` is false
 
 One process trains in a folder at a time, held by a lock that ends with it. Checkpoints and snapshots are replaced whole: a crash leaves
-the last complete one, and what a resumed run writes again, lines of figures and snapshots, is dropped first.
+the last complete one. What a resumed run writes again, lines of figures and snapshots, is dropped first; so is what a kill left half
+written, once it is a minute old.
 """
 
 import json

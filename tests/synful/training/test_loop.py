@@ -208,6 +208,15 @@ def test_a_start_without_a_checkpoint_begins_anew(tmp_path, cube):
     assert list(folder.snapshots()) == [1]
 
 
+def test_what_a_kill_left_half_written_is_removed(tmp_path, cube):
+    """A checkpoint of a large network is a gigabyte."""
+    left = tmp_path / ".train_net_checkpoint_4.pt.0a.partial"
+    left.touch()
+    os.utime(left, (0, 0))
+    train(tiny(max_iteration=1), tmp_path, cubes=[cube])
+    assert not left.exists()
+
+
 def test_a_resumed_run_does_not_need_the_weights_it_began_with(tmp_path, cube):
     first = train(tiny(max_iteration=1), tmp_path / "first", cubes=[cube])
     save_safetensors(load_network(first.checkpoint), tmp_path / "first.safetensors")
