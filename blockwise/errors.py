@@ -49,6 +49,14 @@ class ModelError(BlockwiseError, ValueError):
     """A checkpoint, model folder or registry entry that cannot be used."""
 
 
+class JobError(BlockwiseError, RuntimeError):
+    """A job scheduler refused a job, or jobs end before their workers connect; in the scheduler's own words."""
+
+
+class QueueAway(JobError):
+    """The job scheduler does not answer now; asked again later it may."""
+
+
 class DependencyError(BlockwiseError, ImportError):
     """An optional dependency is missing; names the extra that brings it."""
 

@@ -29,8 +29,11 @@ class Absence:
     since_s: float | None = None
     told: bool = False
 
-    def gives_up(self, workers: int, now_s: float) -> bool:
-        """Whether it has lasted so long that nobody comes; to be asked all the time, with the number of workers connected now."""
+    def gives_up(self, workers: int, now_s: float, waiting: str = "") -> bool:
+        """Whether it has lasted so long that nobody comes; to be asked all the time, with the number of workers connected now.
+
+        `waiting` says of workers that stand in a queue, where there are some: for these there is no end of patience.
+        """
         if workers:
             if self.told:
                 self.events.message(f"Workers are back after {self.gone_s:.0f} s: the run goes on.")
@@ -40,5 +43,6 @@ class Absence:
         self.gone_s = now_s - self.since_s
         if self.gone_s >= MISSED_S and not self.told:
             self.told = True
-            self.events.message(f"No worker is connected since {self.gone_s:.0f} s; after {GIVEN_UP_S:.0f} s the run stops.", "warning")
-        return self.gone_s >= GIVEN_UP_S
+            then = waiting or f"after {GIVEN_UP_S:.0f} s the run stops"
+            self.events.message(f"No worker is connected since {self.gone_s:.0f} s; {then}.", "warning")
+        return self.gone_s >= GIVEN_UP_S and not waiting

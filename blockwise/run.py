@@ -24,6 +24,7 @@ import psutil
 from blockwise.books import Books
 from blockwise.claim import check_claim, check_exports, check_same_output, claim_output
 from blockwise.cluster import open_cluster
+from blockwise.cluster.context import RunContext
 from blockwise.cluster.security import http_warning
 from blockwise.config import RunConfig
 from blockwise.driver import Control, StageDriver
@@ -271,7 +272,7 @@ class Run:
         with _signals(self.control.interrupt):
             for stage in self.stages:
                 stage.prepare()
-            with open_cluster(self.config.cluster) as self.cluster:
+            with open_cluster(self.config.cluster, self._context()) as self.cluster:
                 self._announce()
                 for stage in self.stages:
                     self._hold_back(stage)
@@ -282,6 +283,9 @@ class Run:
                 return "failed"
             self.ledger.commit(Booking(values={"finished": self._signature()}))
         return "done"
+
+    def _context(self) -> RunContext:
+        return RunContext(self.folder.run, self.folder.path, alone=not self.ledger.shared, tell=self.events.message)
 
     def _hold_back(self, stage: Task) -> None:
         """Keep a stage off the domains in which an earlier stage has failed blocks; off all where the domains are not the same."""

@@ -10,7 +10,16 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 
 def threads_per_worker(config: ClusterConfig, workers: int) -> int:
-    """Compute threads of one worker: cores // workers, for oversubscription costs 3 to 25 times the CPU."""
+    """Compute threads of one worker: cores // workers, of this machine or of a job."""
     from dask.system import CPU_COUNT
 
+    if config.kind == "slurm":
+        return config.threads or max(1, config.cores // workers_per_job(config))
     return config.threads or max(1, CPU_COUNT // workers)
+
+
+def workers_per_job(config: ClusterConfig) -> int:
+    """Workers of one SLURM job: one per GPU, one per `threads` cores of a whole node without GPUs, else one."""
+    if config.gpus:
+        return config.gpus
+    return max(1, config.cores // (config.threads or 1)) if config.whole_node else 1

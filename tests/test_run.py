@@ -33,7 +33,7 @@ def shared_workers(workers, monkeypatch):  # noqa: F811
     """Runs of this module work on the module's cluster instead of starting one each."""
 
     @contextmanager
-    def running(config):
+    def running(config, context):
         yield workers
 
     monkeypatch.setattr("blockwise.run.open_cluster", running)

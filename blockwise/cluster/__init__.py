@@ -1,7 +1,8 @@
-"""Where workers come from: local processes, or a Dask scheduler at an address. Makes a cluster, knows nothing of blocks."""
+"""Where workers come from: local processes, jobs of SLURM, or a Dask scheduler at an address. Makes a cluster, knows nothing of blocks."""
 
 from typing import Protocol, Self
 
+from blockwise.cluster.context import RunContext
 from blockwise.config import ClusterConfig
 
 
@@ -24,12 +25,15 @@ class Cluster(Protocol):
     def count(self) -> int:
         """Workers connected now."""
 
+    def want(self, leases: int) -> str:
+        """Take notice that so many leases are left; what is said of workers that wait in a queue, "" where none does."""
+
     def show(self, run: object) -> None:
         """Let the live page draw `run.snapshot()`."""
 
 
-def open_cluster(config: ClusterConfig) -> Cluster:
-    """The cluster that `[cluster]` asks for, not yet entered.
+def open_cluster(config: ClusterConfig, context: RunContext) -> Cluster:
+    """The cluster that `[cluster]` asks for, for a run; not yet entered.
 
     Raises
     ------
@@ -39,6 +43,10 @@ def open_cluster(config: ClusterConfig) -> Cluster:
         from blockwise.cluster.address import AddressWorkers
 
         return AddressWorkers(config)
+    if config.kind == "slurm":
+        from blockwise.cluster.slurm import SlurmWorkers
+
+        return SlurmWorkers(config, context)
     from blockwise.cluster.local import LocalWorkers
 
     return LocalWorkers(config)

@@ -59,5 +59,9 @@ class AddressWorkers:
         except OSError as error:
             raise BlockwiseError(f"the Dask scheduler at {self.address} is gone: start it, then run again ({error})") from error
 
+    def want(self, leases: int) -> str:
+        """Nothing: the workers are not ours."""
+        return ""
+
     def show(self, run: object) -> None:
         """Nothing: see `page`."""

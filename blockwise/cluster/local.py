@@ -143,6 +143,10 @@ class LocalWorkers:
             self._replace_lost()
         return len(self.cluster.scheduler.workers)
 
+    def want(self, leases: int) -> str:
+        """Nothing: the number of workers is fixed."""
+        return ""
+
     def _replace_lost(self) -> None:
         """Dask's keeper of a worker process restarts what dies while it works, and gives up what dies while it starts."""
         from distributed.core import Status
