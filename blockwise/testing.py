@@ -7,6 +7,7 @@ assert_exact_cover(Grid(task.domains(), task.spec()))
 assert_blockwise_equals(task, whole)                                 # G7
 """
 
+import ctypes
 import os
 import signal
 import time
@@ -24,6 +25,9 @@ from blockwise.storage import OutputArray, Write
 from blockwise.task import OutputLayout, Task
 
 Array = npt.NDArray[Any]
+
+OUTGROWN: int = 8 << 30
+"""Bytes at which a block that outgrows its worker gives up."""
 
 
 class MapTask(Task):
@@ -87,7 +91,7 @@ class Faulty:
 
     Parameters
     ----------
-    deeds : block id -> "raise", "memory", "transient", "kill" (the process), "hang", "full" (disk).
+    deeds : block id -> "raise", "memory", "transient", "kill" (the process), "segfault", "outgrow" (memory), "hang", "full" (disk).
     folder : where attempts are counted, one file per block, across processes.
     times : how often a block misbehaves before it behaves; None: always.
     """
@@ -114,8 +118,12 @@ def misbehave(how: str) -> None:
     """Fail in one of the ways blocks fail."""
     if how == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "segfault":
+        ctypes.string_at(0)
     if how == "hang":
         time.sleep(3600)
+    if how == "outgrow":
+        _outgrow()
     errors: dict[str, Exception] = {
         "raise": ValueError("this block is poison"),
         "memory": MemoryError("this block is too large"),
@@ -123,6 +131,15 @@ def misbehave(how: str) -> None:
         "full": OSError(28, "No space left on device"),
     }
     raise errors[how]
+
+
+def _outgrow() -> None:
+    """Take memory, 80 MB a second, until somebody ends the process or `OUTGROWN` is there."""
+    hoard: list[Array] = []
+    while sum(a.nbytes for a in hoard) < OUTGROWN:
+        hoard.append(np.ones(16 << 20, np.uint8))
+        time.sleep(0.2)
+    raise MemoryError("nobody ended this process")
 
 
 def run_in(folder: str | Path, task: Task, *, workers: int = 2, subscribers: Sequence[Callable[[Any], None]] = (), **limits: Any) -> Any:
