@@ -3,7 +3,7 @@
 The driver replaces status.json atomically every second; a reader needs nothing else, on another machine too.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, Self
 
 from blockwise.events import State
@@ -27,16 +27,35 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What one stage has cost since this driver began: bytes written, seconds of each step summed over workers, failed attempts."""
+
+    nbytes: int = 0
+    read_s: float = 0.0
+    compute_s: float = 0.0
+    write_s: float = 0.0
+    failed_attempts: int = 0
+
+    def __add__(self, other: Self) -> "Spent":
+        return Spent(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
 class StageStatus:
     name: str
     state: State
     main: bool
     blocks: Counts
+    spent: Spent = Spent()
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """One worker process now: blocks in each step of its pipeline, its memory, and the share of time its compute thread was busy."""
+    """One worker process now: blocks in each step of its pipeline, its memory, and the share of time its compute thread was busy.
+
+    gpu : share of time that its GPU was in use; None where it has none, or the GPU does not tell (MIG slices).
+    gpu_mb, gpu_total_mb : memory of its GPU in use, by all processes, and in all.
+    """
 
     name: str
     reading: int
@@ -45,6 +64,9 @@ class WorkerStatus:
     rss_mb: float
     busy: float
     blocks_done: int
+    gpu: float | None = None
+    gpu_mb: float | None = None
+    gpu_total_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +108,10 @@ class SlowBlock:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A run at one moment. `map`: per cell of the main stage 0-100 % done, 200 = holds a running, 255 = holds a failed block."""
+    """A run at one moment. `map`: per cell of the main stage 0-100 % done, 200 = holds a running, 255 = holds a failed block.
+
+    lost : leases of this driver that died with their worker.
+    """
 
     run: str
     task: str
@@ -97,6 +122,7 @@ class Status:
     stages: tuple[StageStatus, ...]
     version: int = VERSION
     workers: tuple[WorkerStatus, ...] = ()
+    lost: int = 0
     failures: tuple[FailureStatus, ...] = ()
     blocks_per_s: float = 0.0
     bytes_per_s: float = 0.0
@@ -115,13 +141,23 @@ class Status:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """The inverse of `to_json`; keys of a newer version are ignored."""
-        known = {f.name for f in fields(cls)}
-        v = {k: x for k, x in values.items() if k in known}
-        v["blocks"] = Counts(**v["blocks"])
-        v["stages"] = tuple(StageStatus(**{**s, "blocks": Counts(**s["blocks"])}) for s in v["stages"])
-        v["workers"] = tuple(WorkerStatus(**w) for w in v.get("workers", ()))
-        v["failures"] = tuple(FailureStatus(**f) for f in v.get("failures", ()))
-        v["driver"] = Driver(**v["driver"]) if v.get("driver") else None
+        """The inverse of `to_json`; keys of a newer version are ignored, at every level."""
+        v = _known(cls, values)
+        v["blocks"] = Counts(**_known(Counts, v["blocks"]))
+        v["stages"] = tuple(_stage(s) for s in v["stages"])
+        v["workers"] = tuple(WorkerStatus(**_known(WorkerStatus, w)) for w in v.get("workers", ()))
+        v["failures"] = tuple(FailureStatus(**_known(FailureStatus, f)) for f in v.get("failures", ()))
+        v["driver"] = Driver(**_known(Driver, v["driver"])) if v.get("driver") else None
         v["map"] = tuple(v.get("map", ()))
         return cls(**v)
+
+
+def _known(cls: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """The values that this version has a field for."""
+    names = {f.name for f in fields(cls)}
+    return {k: v for k, v in values.items() if k in names}
+
+
+def _stage(values: dict[str, Any]) -> StageStatus:
+    nested = {"blocks": Counts(**_known(Counts, values["blocks"])), "spent": Spent(**_known(Spent, values.get("spent", {})))}
+    return StageStatus(**{**_known(StageStatus, values), **nested})
