@@ -68,7 +68,7 @@ def simulate(folder: Path, blocks: int = BLOCKS, workers: int = WORKERS) -> dict
         driver = StageDriver(
             SimulatedWorkers(client), books, stage_spec("scale"), settings=FolderConfig(), events=Events(memory), control=Control()
         )
-        driver._inbox = Inbox(clock)
+        driver.desk.inbox = Inbox(clock)
         state = driver.run()
     cpu_s = time.process_time() - began_s
     size = sum(file.stat().st_size for file in folder.iterdir())

@@ -1,40 +1,33 @@
 """Streams the leases of one stage into a Dask cluster, books what comes back, and decides about failures.
 
-One thread does everything here; Dask's threads only put messages into its inbox. Guaranteed: a block is marked only after its data
-is durable (the receipt or progress message says so) and after that at most COMMIT_S passes before the mark is. When a worker dies, the
-blocks it had started and not finished are run again, each alone in a process; only a death in that solitude, or a hang that the worker
-reported, counts as a failed attempt. Everything else that was lost is leased again in smaller pieces, without blame.
+One thread works for all stages of a run, see dispatch.py; Dask's threads only put messages into its inbox. Guaranteed: a block is marked
+only after its data is durable (the receipt or progress message says so). When a worker dies, the blocks it had started and not finished
+are run again, each alone in a process; only a death in that solitude, or a hang that the worker reported, counts as a failed attempt.
+Everything else that was lost is leased again in smaller pieces, without blame.
 A crash of the driver leaves written, unmarked blocks: they are computed again, to the same bytes (G2).
 """
 
 import asyncio
-import queue
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
 from blockwise.books import Books
-from blockwise.cluster.settings import LEASES_PER_WORKER
 from blockwise.config import FolderConfig
+from blockwise.desk import Control, Desk
 from blockwise.errors import LedgerError
 from blockwise.events import BlockFailed, BlocksDone, Events, State, WorkerLost
 from blockwise.failures import is_disk_full
 from blockwise.grid import Ids
-from blockwise.heartbeat import drop_dead
 from blockwise.lease import BlockError, Lease, Progress, Receipt
-from blockwise.leasing import Backlog, Flying, Pace, target_lease_s
-from blockwise.presence import SILENT_WORKER_S, Absence, Activity
+from blockwise.leasing import Backlog, Flying, Pace, target_lease_s, tell_every_s
+from blockwise.presence import SILENT_WORKER_S, Activity
 from blockwise.status import SlowBlock
-from blockwise.worker import StageSpec, drain, introduce, run_lease
+from blockwise.worker import StageSpec, dismiss, drain, introduce, run_lease
 
-COMMIT_S: float = 0.1
-"""Most seconds between a receipt and its durable mark, beyond the commit itself."""
-TICK_S: float = 0.05
 BREAKER_BLOCKS: int = 20
 """If the first blocks of a stage all fail with one class, the stage stops: a typo must not poison 10^8 blocks."""
 BREAKER_DEATHS: int = 100
@@ -44,24 +37,17 @@ UNSEEN_DEATHS: int = 10
 RECEIPT_S: float = 5.0
 """What fetching a receipt may take; where its worker has died since, Dask would run the whole lease again for it."""
 POISON_TRIES: int = 2
-DISK_PAUSES_S: tuple[float, ...] = (5, 10, 30, 60, 60, 60, 60, 60, 60, 60)
-"""Waits between probes of a full disk; after the last the run stops, resumable."""
 OOM_FRACTION: float = 0.85
 SLOWEST: int = 20
 UNDER_WAY: int = 4
 """Blocks per lease that the map shows as running: about what fits into a pipeline."""
 
 
-@dataclass(slots=True)
-class Control:
-    """What a person asks of a running driver; signals set it, from any thread."""
+class Source(Protocol):
+    """Where fresh blocks come from: the books, or, where they must wait for other stages, their readiness."""
 
-    drain: bool = False
-    stop: bool = False
-
-    def interrupt(self) -> None:
-        """First call: drain. Second: stop at once."""
-        self.stop, self.drain = self.drain, True
+    def pending(self) -> Iterator[Ids]: ...
+    def taken_over(self) -> Iterator[Ids]: ...
 
 
 class StageDriver:
@@ -70,107 +56,123 @@ class StageDriver:
     Parameters
     ----------
     cluster : an entered cluster of blockwise.cluster, with `client` and `count()`.
-    memory_limit : bytes a worker may use, None if unknown; a death near it is an out-of-memory.
+    desk : shared with the drivers of the other stages; its own where none is given.
+    source : of fresh blocks; by default the books.
     """
 
-    def __init__(self, cluster: Any, books: Books, spec: StageSpec, *, settings: FolderConfig, events: Events, control: Control) -> None:
+    def __init__(
+        self,
+        cluster: Any,
+        books: Books,
+        spec: StageSpec,
+        *,
+        settings: FolderConfig,
+        events: Events,
+        control: Control,
+        desk: Desk | None = None,
+        source: Source | None = None,
+    ) -> None:
         self.cluster, self.books, self.spec, self.settings, self.events, self.control = cluster, books, spec, settings, events, control
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.desk = desk or Desk(cluster, settings, events, control)
+        self._source = source or books
         self._flying: dict[int, Flying] = {}
         self._number = 0
         kept = books.ledger.get(f"k.{spec.stage}")
         self._pace = Pace(1.0, float(kept) if isinstance(kept, (int, float)) else 1.0, spec.batch_size)
-        self._backlog = Backlog(books.pending())
-        self._committed_s = self._begun_s = time.monotonic()
-        self._paused_until_s, self._disk_pauses, self._drain_sent_s = 0.0, 0, 0.0
+        self._backlog = Backlog(self._source.pending())
         self._finished, self._dead_leases = 0, 0
         self._first_failures: dict[int, str] = {}
-        self._overdue: dict[str, int | None] = {}
-        """Worker -> the block it ended itself for."""
         self._unseen: Counter[int] = Counter()
-        self._absence = Absence(events)
-        self._state: State = "running"
+        self.begun = False
         self.activity: dict[str, Activity] = {}
         self.slowest: list[SlowBlock] = []
         self.nbytes = 0
-        self.message = ""
+
+    @property
+    def message(self) -> str:
+        return self.desk.message
 
     def run(self) -> State:
-        """Work until nothing remains (done or failed), the breaker trips (failed), or a person stops it (interrupted)."""
-        client = self.cluster.client
-        client.subscribe_topic(self.spec.key, lambda event: self._inbox.put(lambda: self._hear(event[1])))
-        introduce(client, self.spec)
-        try:
-            while self._state == "running":
-                self._step()
-            self._land_the_rest()
-        finally:
-            self._commit()
-            client.unsubscribe_topic(self.spec.key)
+        """Work this stage alone off, until nothing remains (done or failed), the breaker trips (failed), or a person stops it."""
+        from blockwise.dispatch import Dispatch, OneStage
+
+        return Dispatch(self.desk, OneStage(self)).run()
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether there is something to lease, or nothing will come any more."""
+        return self._backlog.has_some
+
+    def begin(self) -> None:
+        """Tell the workers what the stage is, and listen to them."""
+        self.begun = True
+        self.cluster.client.subscribe_topic(self.spec.key, lambda event: self.desk.inbox.put(lambda: self._hear(event[1])))
+        introduce(self.cluster.client, self.spec)
+
+    def close(self) -> None:
+        """Commit, and let the workers forget the stage."""
+        self.commit()
+        if self.begun:
+            self.cluster.client.unsubscribe_topic(self.spec.key)
             if not self.control.stop:  # which waits for nobody
-                with suppress(OSError):  # of a worker that dies meanwhile
-                    client.unregister_worker_plugin(self.spec.key)
-        return self._state
+                dismiss(self.cluster.client, self.spec)
 
-    def _step(self) -> None:
-        self._fill()
-        self._listen(TICK_S)
-        if self.control.drain:
-            self._drain()
-        elif not self._flying and self._backlog.empty and not self._next_pages():
-            self._commit()
-            if not self.books.uncommitted:  # a mark that the disk had no room for is no mark
-                self._state = "failed" if self.books.quarantined else "done"
-
-    def _next_pages(self) -> bool:
-        """Whether pages of other drivers are to be waited for or have become ours; a driver found dead loses its pages."""
-        if not self.books.elsewhere:
+    @property
+    def over(self) -> bool:
+        """Whether nothing is out and nothing is left, here or with other drivers, and all of it is committed."""
+        if self._flying or not self._backlog.empty or self.books.elsewhere:
             return False
-        self._backlog = Backlog(self.books.taken_over())
-        if self._backlog.empty:
-            self._listen(2.0)
-            drop_dead(self.books.ledger, self._listen)
-        return True
+        self.commit()
+        return not self.books.uncommitted  # a mark that the disk had no room for is no mark
 
-    def _listen(self, seconds: float) -> None:
-        """Handle what is in the inbox, waiting at most this long for the first message; commit when due."""
-        try:
-            self._inbox.get(timeout=seconds)()
-            while True:
-                self._inbox.get_nowait()()
-        except queue.Empty:
-            pass
-        if time.monotonic() - self._committed_s >= COMMIT_S:
-            self._commit()
+    @property
+    def waits_for_others(self) -> bool:
+        """Whether only pages of other drivers are left."""
+        return self.books.elsewhere and not self._flying and self._backlog.empty
 
-    def _commit(self) -> None:
+    def take_over(self) -> bool:
+        """Look whether pages of other drivers are done or have become ours; whether some have."""
+        self._backlog = Backlog(self._source.taken_over())
+        return not self._backlog.empty
+
+    def commit(self) -> None:
         """Commit what was booked; where the ledger's disk is full it stays in the books for the next commit, and leasing pauses."""
-        self._committed_s = time.monotonic()
         try:
             self.books.flush()
         except LedgerError as error:
             if not is_disk_full(error):
                 raise
-            self._pause_for_disk(str(error))
+            self.desk.pause_for_disk(str(error))
 
     # --- leasing -------------------------------------------------------------------------------------------------------------
 
-    def _fill(self) -> None:
-        workers = self.cluster.count()
-        if self._absence.gives_up(workers, time.monotonic()):
-            self._stop_for_want_of_workers()
+    @property
+    def flying(self) -> int:
+        """Leases that are out."""
+        return len(self._flying)
+
+    def leases_left(self, workers: int) -> int:
+        """About how many leases the blocks still make that are not done."""
+        return -(-self.books.remaining // self._pace.size(self.books.remaining, workers))
+
+    def lease(self, room: int, workers: int, *, whole: bool = False) -> int:
+        """Send up to `room` leases; how many were. `whole`: none that is smaller than it should be while more blocks may come."""
         self._pace.target_s = self.settings.lease_s or target_lease_s(workers)
-        window = LEASES_PER_WORKER * workers if not self._disk_pauses else 1
-        while len(self._flying) < window and not self.control.drain and time.monotonic() >= self._paused_until_s:
-            size = self._pace.size(self.books.remaining, workers) if not self._disk_pauses else 1
+        sent = 0
+        while sent < room and self.desk.leasing:
+            size = self._pace.size(self.books.remaining, workers) if not self.desk.disk_pauses else 1
+            if whole and not self._backlog.is_ripe(size, time.monotonic()):
+                break
             taken = self._backlog.take(size, time.monotonic())
             if taken is None:
-                return
-            self._send(*taken)
+                break
+            self._send(*taken, tell_every_s(workers))
+            sent += 1
+        return sent
 
-    def _send(self, ids: Ids, solo: bool) -> None:
+    def _send(self, ids: Ids, solo: bool, tell_s: float) -> None:
         self._number += 1
-        lease = Lease(self._number, self.spec.key, ids, solo)
+        lease = Lease(self._number, self.spec.key, ids, solo, tell_s)
         future = self.cluster.client.submit(run_lease, lease, key=f"{self.spec.key}-{lease.number}", pure=False, retries=0)
         self._flying[lease.number] = Flying(lease, future)
         future.add_done_callback(lambda f, n=lease.number: self.cluster.client.loop.add_callback(self._fetch, n, f))
@@ -183,7 +185,7 @@ class StageDriver:
             receipt = await asyncio.wait_for(self.cluster.client.gather(future, asynchronous=True), RECEIPT_S)
         except (Exception, asyncio.CancelledError) as problem:
             error = problem
-        self._inbox.put(lambda: self._landed(number, receipt, error))
+        self.desk.inbox.put(lambda: self._landed(number, receipt, error))
 
     # --- hearing ---------------------------------------------------------------------------------------------------------------
 
@@ -194,7 +196,7 @@ class StageDriver:
         elif "activity" in message:
             self.activity[worker] = Activity(time.monotonic(), message["activity"])
         elif "overdue" in message:
-            self._overdue[worker] = message["overdue"]
+            self.desk.overdue[worker] = self.spec.key, message["overdue"]
 
     def _progressed(self, worker: str, progress: Progress) -> None:
         flying = self._flying.get(progress.lease)
@@ -213,7 +215,7 @@ class StageDriver:
             self._book(flying, receipt)
         elif flying.future.status == "error" and type(error).__name__ != "KilledWorker":
             self._backlog.give_back(flying.lease.ids)
-            self._break(f"a worker cannot run the task: {type(error).__name__}: {error}")
+            self.desk.break_off(f"a worker cannot run the task: {type(error).__name__}: {error}")
         elif not self.control.stop:
             self._lost(flying, f"{type(error).__name__}: {error}")
         flying.future.release()
@@ -226,7 +228,7 @@ class StageDriver:
         self.books.executed += len(receipt.ids) + len(receipt.errors) - flying.counted
         self.nbytes += int(receipt.nbytes.sum())
         if receipt.ids.size:
-            self._disk_pauses = 0
+            self.desk.disk_pauses = 0
             self._announce(receipt)
         for error in receipt.errors:
             self._failed(error, receipt.worker)
@@ -237,7 +239,8 @@ class StageDriver:
         count, nbytes = len(receipt.ids), int(receipt.nbytes.sum())
         self._emit_done(receipt.worker, count, nbytes=nbytes, read_s=read_s, compute_s=compute_s, write_s=write_s)
         total = receipt.read_s + receipt.compute_s + receipt.write_s
-        for i in np.argsort(total)[-3:]:
+        least_s = self.slowest[-1].total_s if len(self.slowest) == SLOWEST else 0.0
+        for i in np.argsort(total)[-3:] if float(total.max()) > least_s else ():
             self._note_slow(int(receipt.ids[i]), (float(receipt.read_s[i]), float(receipt.compute_s[i]), float(receipt.write_s[i])))
 
     def _emit_done(self, worker: str, count: int, **sums: Any) -> None:
@@ -256,7 +259,7 @@ class StageDriver:
         """One failed attempt: try again when and how its kind asks, or quarantine; a full disk pauses the run instead."""
         if error.disk_full:
             self._backlog.give_back(np.array([error.id], np.int64))
-            self._pause_for_disk(error.error)
+            self.desk.pause_for_disk(error.error)
             return
         limit = min(POISON_TRIES, self.settings.retries + 1) if error.kind == "poison" else self.settings.retries + 1
         if not self._finished:
@@ -281,36 +284,15 @@ class StageDriver:
             self._backlog.retry(error.id, time.monotonic() + wait_s, solo=error.kind in ("memory", "died", "timeout"))
         kinds = set(self._first_failures.values())
         if not self._finished and len(self._first_failures) >= BREAKER_BLOCKS and len(kinds) == 1:
-            self._break(f"the first {len(self._first_failures)} blocks all failed ({kinds.pop()}): {error.error}")
-
-    def _break(self, why: str) -> None:
-        """Stop before the other blocks fail alike."""
-        if self._state == "running":
-            self._state, self.message = "failed", why
-            self.events.message(f"{why}. Stopped before the others fail alike; mend the cause and run again.", "error")
-
-    def _stop_for_want_of_workers(self) -> None:
-        self._state, self.message = "interrupted", f"no worker was connected for {self._absence.gone_s:.0f} s"
-        self.events.message(f"Stopped: {self.message}. See why workers do not start, then run again: what is done is kept.", "error")
-
-    def _pause_for_disk(self, error: str) -> None:
-        if time.monotonic() < self._paused_until_s:
-            return
-        if self._disk_pauses == len(DISK_PAUSES_S):
-            self.message = "the disk stayed full"
-            self.control.drain = True
-            return
-        wait_s = DISK_PAUSES_S[self._disk_pauses]
-        self._disk_pauses += 1
-        self._paused_until_s = time.monotonic() + wait_s
-        self.message = f"disk full, next try in {wait_s:.0f} s"
-        self.events.message(f"The disk is full ({error}): paused, next try in {wait_s:.0f} s. Free some space to go on.", "warning")
+            self.desk.break_off(f"the first {len(self._first_failures)} blocks all failed ({kinds.pop()}): {error.error}")
 
     def _lost(self, flying: Flying, reason: str) -> None:
         """A lease died with its worker. Its started, unfinished blocks are suspects; only solitude or a hang proves one guilty."""
         ids = flying.lease.ids[~self.books.is_done(flying.lease.ids)]
-        hung = self._overdue.get(flying.worker)
+        key, hung = self.desk.overdue.get(flying.worker, (self.spec.key, None))
         suspects = np.intersect1d(ids, np.concatenate([np.empty(0, np.int64), *flying.started]) if hung is None else [hung])
+        if key != self.spec.key:  # the block of another stage hung: none of these
+            hung, suspects = -1, suspects[:0]
         if flying.lease.solo and not suspects.size and not self._waited(ids):
             suspects = ids
         self.events.emit(WorkerLost(worker=flying.worker or "unknown", suspects=len(suspects), reason=reason))
@@ -330,7 +312,7 @@ class StageDriver:
             self._backlog.give_back(rest)
         self._dead_leases += 1
         if not self._finished and self._dead_leases >= BREAKER_DEATHS:
-            self._break(f"{self._dead_leases} leases died with their workers and no block was finished")
+            self.desk.break_off(f"{self._dead_leases} leases died with their workers and no block was finished")
 
     def _waited(self, ids: Ids) -> bool:
         """Whether a solo lease that was not seen to start may have been waiting behind the one that killed."""
@@ -341,7 +323,7 @@ class StageDriver:
         """Why a block is guilty of its worker's death."""
         last, limit_mb = self.activity.get(worker), self.cluster.memory_limit_mb
         rss_mb = last.values.get("rss_mb", 0.0) if last is not None else 0.0
-        if self._overdue.get(worker) == id:
+        if self.desk.overdue.get(worker) == (self.spec.key, id):
             text = f"TimeoutError: no step of the block may take longer than {self.settings.block_timeout_s:g} s ([run] block_timeout_s)"
             return BlockError(id, "timeout", text, "")
         if limit_mb and rss_mb > OOM_FRACTION * limit_mb:
@@ -350,28 +332,13 @@ class StageDriver:
 
     # --- stopping --------------------------------------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        """Ask the workers to give back what they have not started, once; wait at most drain_s; at once on a second request."""
-        now = time.monotonic()
-        if not self._drain_sent_s:
-            self._drain_sent_s = now
-            self.events.message(
-                f"Stopping: blocks under way are finished (at most {self.settings.drain_s:.0f} s); once more stops at once."
-            )
-            self._drain_workers()
-        if not self._flying or self.control.stop or now - self._drain_sent_s > self.settings.drain_s:
-            self._state = "interrupted"
+    def drain(self) -> None:
+        """Ask the workers to give back what they have not started."""
+        if self.begun:
+            self.cluster.client.run(drain, self.spec.key, wait=False, on_error="ignore")
 
-    def _drain_workers(self) -> None:
-        self.cluster.client.run(drain, self.spec.key, wait=False, on_error="ignore")
-
-    def _land_the_rest(self) -> None:
-        """Take what has already come in; what is still out is abandoned and will be computed again."""
-        if self._state == "failed" and self._flying:
-            self._drain_workers()
-        deadline_s = time.monotonic() + 5
-        while self._flying and self._state == "failed" and time.monotonic() < deadline_s:
-            self._listen(TICK_S)
+    def abandon(self) -> None:
+        """Let go of the leases that are still out: their blocks will be computed again."""
         for flying in self._flying.values():
             flying.future.release()
         self._flying.clear()

@@ -81,15 +81,15 @@ class Under:
         begin, end : (n, rank of the upper grid) int64, half-open; of one length per axis 0 where nothing is needed.
         """
         axes, scale, shift = self._maps[domain]
-        low, high = self.below.reads(domain, ids)
-        low, high = (low - self._reach)[:, axes] * scale + shift, (high + self._reach)[:, axes] * scale + shift
+        reads = self.below.reads(domain, ids)
+        low, high = ((edge + way * self._reach)[:, axes] * scale + shift for edge, way in zip(reads, (-1, 1), strict=True))
         everywhere = np.array([a < 0 for a in axes])
         shape, side = np.array(self.above.domains[self.counterparts[domain]].shape), np.array(self.above.spec.shape)
         begin = np.where(everywhere, 0, np.floor(low + SLACK)).astype(np.int64)
         end = np.where(everywhere, shape, np.ceil(high - SLACK)).astype(np.int64)
         begin, end = np.clip(begin, 0, shape), np.clip(end, 0, shape)
         first, last = begin // side, -(-end // side)
-        return first, np.where((begin < end).all(axis=1)[:, None], last, first)
+        return first, np.where(np.all(begin < end, axis=1, keepdims=True), last, first)
 
     def any_under(self, domain: int, ids: Ids, bits: Lookup) -> Bools:
         """Whether any block that each block of one domain needs has its bit set, (n,)."""

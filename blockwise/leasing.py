@@ -65,7 +65,10 @@ class Flying:
 
 @dataclass(slots=True)
 class Backlog:
-    """Ids waiting for a lease: suspects alone, pieces of lost leases each as it is, given-back ones, failed ones when due, fresh ones."""
+    """Ids waiting for a lease: suspects alone, pieces of lost leases each as it is, given-back ones, failed ones when due, fresh ones.
+
+    pages : fresh ids, a page's worth at most at a time; an empty array says that there are none now, but may be later.
+    """
 
     pages: Iterator[Ids]
     current: Ids = field(default_factory=lambda: np.empty(0, np.int64))
@@ -110,17 +113,33 @@ class Backlog:
             wanted -= len(parts[-1])
         return (np.concatenate(parts), False) if parts else None
 
-    def _refill(self) -> bool:
-        while not self.current.size and not self.spent:
+    def _refill(self, least: int = 1) -> bool:
+        """Look for fresh ids until there are `least`; whether there are any."""
+        parts, count = [self.current], len(self.current)
+        while count < least and not self.spent:
             page = next(self.pages, None)
             self.spent = page is None
-            self.current = self.current if page is None else page
-        return self.current.size > 0
+            if page is None or not page.size:
+                break
+            parts.append(page)
+            count += len(page)
+        self.current = np.concatenate(parts) if len(parts) > 1 else self.current
+        return count > 0
+
+    def is_ripe(self, size: int, now_s: float) -> bool:
+        """Whether a whole lease waits: `size` fresh ids, or the last of them, or some that were leased before."""
+        again = self.solo or self.pieces or self.returned or (self.due and self.due[0][0] <= now_s)
+        return bool(again) or (self._refill(size) and (len(self.current) >= size or self.spent))
+
+    @property
+    def has_some(self) -> bool:
+        """Whether anything could be leased now, or nothing will come any more."""
+        return self.is_ripe(1, 0.0) or self.spent
 
     @property
     def empty(self) -> bool:
         """Whether nothing waits, now or later."""
-        return not (self.returned or self.pieces or self.due or self.solo or self._refill())
+        return not (self.returned or self.pieces or self.due or self.solo or self._refill()) and self.spent
 
 
 def _some(waiting: deque[Ids], size: int, most: int) -> Ids:

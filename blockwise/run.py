@@ -1,9 +1,10 @@
-"""One run: a run folder, its ledger, a cluster, and the stages worked off one after the other.
+"""One run: a run folder, its ledger, a cluster, and the stages, each worked off as soon as what it reads is there.
 
 Order at the start, so that bad input fails before anything is written: read the configuration and the inputs, plan, look at the output,
 make the run folder, open the ledger, refuse a second driver, compare fingerprints, claim the output, prepare the outputs, start the
 cluster. A run whose stages are all done stops before the claim and writes nothing.
-A block that fails in one stage costs the later stages its domain, no other: those are worked off, the domain waits for `retry`.
+A block that fails costs the later stages the blocks that read it, or, where a stage needs all of the earlier one, its domain; no other:
+those are worked off, the rest are orphans until `retry`.
 A crash at any point is resumed by the same call. Exit codes: 0 done, 1 failed blocks, 3 interrupted.
 """
 
@@ -12,13 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import psutil
 
 from blockwise.books import Books
@@ -27,13 +26,14 @@ from blockwise.cluster import open_cluster
 from blockwise.cluster.context import RunContext
 from blockwise.cluster.security import http_warning
 from blockwise.config import RunConfig
-from blockwise.driver import Control, StageDriver
+from blockwise.desk import Control, Desk
+from blockwise.dispatch import Dispatch
 from blockwise.errors import BlockwiseError, ConfigError
-from blockwise.events import Events, RunFinished, RunStarted, StageFinished, StageStarted, State, Subscriber
+from blockwise.events import Events, RunFinished, RunStarted, State, Subscriber
 from blockwise.fingerprint import check, fingerprint
 from blockwise.folder import RunFolder, refuse_redacted
 from blockwise.geometry import Domain
-from blockwise.grid import Grid, Ids
+from blockwise.grid import Grid
 from blockwise.heartbeat import Heartbeat, drop_dead, refuse_second, this_driver
 from blockwise.history import HistoryRecorder
 from blockwise.jsonlines import JsonLines
@@ -41,11 +41,11 @@ from blockwise.ledger import Driver, Ledger, open_ledger
 from blockwise.ledger.contract import Booking
 from blockwise.plan import Plan, make_plan
 from blockwise.snapshot import Rates, snapshot
+from blockwise.stages import RunStages
 from blockwise.status import Status
 from blockwise.storage import check_makeable, check_writable, make_folders
 from blockwise.task import Task, TaskOptions
 from blockwise.threads import threads_per_worker
-from blockwise.worker import StageSpec
 
 EXIT_CODES: dict[State, int] = {"done": 0, "failed": 1, "interrupted": 3}
 
@@ -177,15 +177,13 @@ class Run:
     dashboard: str = ""
     page: str = ""
     driver: Driver | None = None
-    driving: Any = None
+    dispatch: Dispatch | None = None
     stages: tuple[Task, ...] = ()
     accounts: dict[str, Books] = field(default_factory=dict)
     rates: Rates = field(default_factory=Rates)
     begun_s: float = field(default_factory=time.time)
     cluster: Any = None
     control: Control = field(default_factory=Control)
-    held: frozenset[str] = frozenset()
-    """Domains that the present stage leaves out."""
 
     def work(self, adopt: Collection[str], retry_failed: bool) -> Outcome:
         """Everything from the first check to the last status."""
@@ -265,39 +263,34 @@ class Run:
         try:
             return self._work_off(driver)
         except BaseException as error:
-            self.state, self.message, self.driving = "interrupted", f"{type(error).__name__}: {error}", None
+            self.state, self.message, self.dispatch = "interrupted", f"{type(error).__name__}: {error}", None
             raise
 
     def _work_off(self, driver: str) -> State:
+        for books in self.accounts.values():
+            books.driver = driver
         with _signals(self.control.interrupt):
             for stage in self.stages:
                 stage.prepare()
             with open_cluster(self.config.cluster, self._context()) as self.cluster:
                 self._announce()
-                for stage in self.stages:
-                    self._hold_back(stage)
-                    state = self._stage(stage, driver)
-                    if state == "interrupted" or self.accounts[stage.name].remaining > 0:  # stopped, or the breaker tripped
-                        return state
-            if any(books.quarantined for books in self.accounts.values()):
-                return "failed"
-            self.ledger.commit(Booking(values={"finished": self._signature()}))
-        return "done"
+                state = self._dispatched()
+            if state == "done":
+                self.ledger.commit(Booking(values={"finished": self._signature()}))
+        return state
 
     def _context(self) -> RunContext:
         return RunContext(self.folder.run, self.folder.path, alone=not self.ledger.shared, tell=self.events.message)
 
-    def _hold_back(self, stage: Task) -> None:
-        """Keep a stage off the domains in which an earlier stage has failed blocks; off all where the domains are not the same."""
-        before = self.stages[: self.stages.index(stage)]
-        failed = frozenset(name for s in before for name in _failed_domains(self.accounts[s.name]))
-        names = [d.name for d in stage.domains()]
-        self.held = failed if failed <= set(names) else frozenset(names)
-        if self.held:
-            books = self.accounts[stage.name]
-            books.masks = [_nothing if n in self.held else m for n, m in zip(names, books.masks, strict=True)]
-            which = ", ".join(sorted(self.held)[:5]) + (", ..." if len(self.held) > 5 else "")
-            self.events.message(f"Stage {stage.name} leaves out {which}: blocks of an earlier stage failed there.", "warning")
+    def _dispatched(self) -> State:
+        """All stages worked off on the cluster, as far as they go."""
+        desk = Desk(self.cluster, self.config.run, self.events, self.control)
+        stages = RunStages(self.stages, self.task, self.accounts, desk, self.cluster.device)
+        self.dispatch = Dispatch(desk, stages)
+        state = self.dispatch.run()
+        self.message, self.dispatch = desk.message, None
+        stages.abandon()
+        return state
 
     def _announce(self) -> None:
         self.cluster.show(self)
@@ -320,25 +313,6 @@ class Run:
         self.events.message(why, "error")
         self.control.drain = self.control.stop = True
 
-    def _stage(self, stage: Task, driver: str) -> State:
-        books, began = self.accounts[stage.name], time.monotonic()
-        books.driver = driver
-        self.events.emit(StageStarted(stage=stage.name, main=stage is self.task, total=len(books.grid), done=books.done))
-        spec = StageSpec.of(stage.name, stage, self.cluster.device, self.config.run.block_timeout_s)
-        self.driving = StageDriver(self.cluster, books, spec, settings=self.config.run, events=self.events, control=self.control)
-        state: State = self.driving.run()
-        self.message = self.driving.message
-        values: dict[str, object] = {f"slowest.{stage.name}": [asdict(s) for s in self.driving.slowest]}
-        if state == "done" and not self.held and (result := stage.finish()):
-            values[f"figures.{stage.name}"] = dict(result.figures)
-            for warning in result.warnings:
-                self.events.message(warning, "warning")
-        self.ledger.commit(Booking(values=values))
-        self.driving = None
-        took_s = time.monotonic() - began
-        self.events.emit(StageFinished(stage=stage.name, done=books.done, failed=len(books.quarantined), seconds=took_s))
-        return state
-
     def _end(self, state: State) -> Outcome:
         self.state = state
         status = self.snapshot()
@@ -355,17 +329,6 @@ class Run:
             )
         )
         return Outcome(state, status)
-
-
-def _failed_domains(books: Books) -> set[str]:
-    """Names of the domains in which a block is quarantined."""
-    ids = np.fromiter(books.quarantined, np.int64)
-    return {books.grid.domains[i].name for i in np.unique(np.searchsorted(books.grid.starts, ids, side="right") - 1)}
-
-
-def _nothing(ids: Ids) -> npt.NDArray[np.bool_]:
-    """A mask that admits no block."""
-    return np.zeros(len(ids), np.bool_)
 
 
 @contextmanager

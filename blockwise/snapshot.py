@@ -13,7 +13,7 @@ from blockwise.events import State
 from blockwise.status import Counts, FailureStatus, StageStatus, Status, WorkerStatus
 
 if TYPE_CHECKING:
-    from blockwise.driver import StageDriver
+    from blockwise.dispatch import Dispatch
     from blockwise.run import Run
 
 RATE_S: float = 30.0
@@ -45,6 +45,7 @@ def counts_of(books: Books, running: int = 0) -> Counts:
         running=running,
         executed=books.executed,
         masked=books.masked,
+        orphans=books.orphans,
     )
 
 
@@ -59,7 +60,7 @@ def block_map(books: Books, under_way: Collection[int] = ()) -> tuple[int, ...]:
     return tuple(shade.tolist())
 
 
-def workers_of(driving: "StageDriver") -> tuple[WorkerStatus, ...]:
+def workers_of(dispatch: "Dispatch") -> tuple[WorkerStatus, ...]:
     """What the workers told last."""
     return tuple(
         WorkerStatus(
@@ -71,7 +72,7 @@ def workers_of(driving: "StageDriver") -> tuple[WorkerStatus, ...]:
             busy=round(v["busy"], 3),
             blocks_done=int(v["blocks_done"]),
         )
-        for name, v in sorted(driving.workers().items())
+        for name, v in sorted(dispatch.workers().items())
     )
 
 
@@ -86,19 +87,17 @@ def failures_of(books: Books) -> tuple[FailureStatus, ...]:
 
 def snapshot(run: "Run") -> Status:
     """The state of a run now."""
-    driving, now_s = run.driving, time.time()
-    current = driving.books.stage if driving is not None else ""
-    if driving is not None:
-        run.accounts[current] = driving.books
-    counts = {name: counts_of(b, driving.running if driving is not None and name == current else 0) for name, b in run.accounts.items()}
+    dispatch, now_s = run.dispatch, time.time()
+    active = {d.books.stage: d for d in dispatch.active} if dispatch is not None else {}
+    counts = {name: counts_of(b, active[name].running if name in active else 0) for name, b in run.accounts.items()}
     stages = tuple(
-        StageStatus(s.name, _stage_state(run, s.name, counts.get(s.name, Counts())), s is run.task, counts.get(s.name, Counts()))
-        for s in run.stages
+        StageStatus(s.name, _stage_state(run, s.name in active, found), s is run.task, found)
+        for s, found in ((s, counts.get(s.name, Counts())) for s in run.stages)
     )
     blocks = counts.get(run.task.name, Counts())
     main = run.accounts.get(run.task.name)
-    blocks_per_s, bytes_per_s = run.rates.add(now_s, blocks.done, driving.nbytes if driving is not None else 0)
-    left = blocks.total - blocks.done - blocks.masked - blocks.failed
+    blocks_per_s, bytes_per_s = run.rates.add(now_s, blocks.done, dispatch.nbytes if dispatch is not None else 0)
+    left = blocks.total - blocks.done - blocks.masked - blocks.failed - blocks.orphans
     return Status(
         run=run.folder.run,
         task=run.task.name,
@@ -107,25 +106,25 @@ def snapshot(run: "Run") -> Status:
         state=run.state,
         blocks=blocks,
         stages=stages,
-        workers=workers_of(driving) if driving is not None else (),
+        workers=workers_of(dispatch) if dispatch is not None else (),
         failures=tuple(f for b in run.accounts.values() for f in failures_of(b)),
         blocks_per_s=round(blocks_per_s, 3),
         bytes_per_s=round(max(0.0, bytes_per_s), 1),
         eta_s=round(left / blocks_per_s, 1) if blocks_per_s > 0 and run.state == "running" else None,
         elapsed_s=round(now_s - run.begun_s, 1),
-        message=driving.message if driving is not None else run.message,
+        message=dispatch.desk.message if dispatch is not None else run.message,
         dashboard=run.dashboard if run.state == "running" else "",
         page=run.page if run.state == "running" else "",
-        map=block_map(main, driving.under_way() if driving is not None and driving.books is main else ()) if main is not None else (),
+        map=block_map(main, active[run.task.name].under_way() if run.task.name in active else ()) if main is not None else (),
         driver=run.driver,
         at_s=now_s,
     )
 
 
-def _stage_state(run: "Run", name: str, counts: Counts) -> State:
+def _stage_state(run: "Run", active: bool, counts: Counts) -> State:
     if counts.total and counts.done + counts.masked == counts.total:
         return "done"
-    if run.driving is not None and run.driving.books.stage == name:
+    if active:
         return "running"
-    begun = counts.executed > 0 or counts.failed > 0
+    begun = counts.executed > 0 or counts.failed > 0 or counts.orphans > 0
     return run.state if begun and run.state != "running" else "planned"

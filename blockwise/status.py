@@ -16,7 +16,10 @@ MAP_CELLS: int = 2_048
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Blocks of one stage. `executed`: computations begun since the run folder was made, over all drivers."""
+    """Blocks of one stage. `executed`: computations begun since the run folder was made, over all drivers.
+
+    orphans : not to be computed, for what they read of earlier stages failed.
+    """
 
     total: int = 0
     done: int = 0
@@ -24,6 +27,7 @@ class Counts:
     running: int = 0
     executed: int = 0
     masked: int = 0
+    orphans: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
+from blockwise import desk
 from blockwise import driver as driver_module
 from blockwise.cluster.settings import LEASES_PER_WORKER
 from blockwise.driver import BREAKER_BLOCKS, Control
@@ -213,14 +214,14 @@ def test_a_task_that_no_worker_can_load_stops_the_stage(workers, tmp_path):  # n
 
 
 def test_a_full_disk_pauses_and_goes_on(workers, tmp_path, count, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(driver_module, "DISK_PAUSES_S", (0.1,) * 20)
+    monkeypatch.setattr(desk, "DISK_PAUSES_S", (0.1,) * 20)
     run = drive(workers, tmp_path, map_task(tmp_path, 60, Faulty(dict.fromkeys(range(20, 30), "full"), count, times=2)))
     assert (run.state, run.books.done, run.attempts) == ("done", 60, [])
     assert any("disk is full" in m.text for m in run.told(Message))
 
 
 def test_a_disk_that_stays_full_stops_the_run_and_quarantines_nothing(workers, tmp_path, count, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(driver_module, "DISK_PAUSES_S", (0.05, 0.05))
+    monkeypatch.setattr(desk, "DISK_PAUSES_S", (0.05, 0.05))
     full = Faulty(dict.fromkeys(range(30), "full"), count)
     run = drive(workers, tmp_path, map_task(tmp_path, 30, full))
     assert (run.state, run.books.done, run.attempts, run.driver.message) == ("interrupted", 0, [], "the disk stayed full")
@@ -228,7 +229,7 @@ def test_a_disk_that_stays_full_stops_the_run_and_quarantines_nothing(workers, t
 
 
 def test_a_full_disk_under_the_ledger_loses_no_mark(workers, tmp_path, monkeypatch):  # noqa: F811
-    monkeypatch.setattr(driver_module, "DISK_PAUSES_S", (0.1,) * 20)
+    monkeypatch.setattr(desk, "DISK_PAUSES_S", (0.1,) * 20)
     commit, refusals = SqliteLedger.commit, iter(range(3))
 
     def sometimes(self, booking):

@@ -1,0 +1,70 @@
+"""What the drivers of a run's stages share: one inbox, one state, what a person asks, and one answer to a full disk."""
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from blockwise.config import FolderConfig
+from blockwise.events import Events, State
+
+DISK_PAUSES_S: tuple[float, ...] = (5, 10, 30, 60, 60, 60, 60, 60, 60, 60)
+"""Waits between probes of a full disk; after the last the run stops, resumable."""
+
+
+@dataclass(slots=True)
+class Control:
+    """What a person asks of a running driver; signals set it, from any thread."""
+
+    drain: bool = False
+    stop: bool = False
+
+    def interrupt(self) -> None:
+        """First call: drain. Second: stop at once."""
+        self.stop, self.drain = self.drain, True
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the drivers of a run's stages share: one inbox, one state, one answer to a full disk.
+
+    cluster : an entered cluster of blockwise.cluster, with `client` and `count()`.
+    overdue : worker -> key of the stage and the block that it ended itself for.
+    """
+
+    cluster: Any
+    settings: FolderConfig
+    events: Events
+    control: Control
+    inbox: "queue.SimpleQueue[Callable[[], None]]" = field(default_factory=queue.SimpleQueue)
+    state: State = "running"
+    message: str = ""
+    paused_until_s: float = 0.0
+    disk_pauses: int = 0
+    overdue: dict[str, tuple[str, int | None]] = field(default_factory=dict)
+
+    @property
+    def leasing(self) -> bool:
+        """Whether leases may go out now."""
+        return not self.control.drain and time.monotonic() >= self.paused_until_s
+
+    def break_off(self, why: str) -> None:
+        """Stop before the other blocks fail alike."""
+        if self.state == "running":
+            self.state, self.message = "failed", why
+            self.events.message(f"{why}. Stopped before the others fail alike; mend the cause and run again.", "error")
+
+    def pause_for_disk(self, error: str) -> None:
+        """Lease nothing for a while, then one block to see whether the disk is still full; in the end drain."""
+        if time.monotonic() < self.paused_until_s:
+            return
+        if self.disk_pauses == len(DISK_PAUSES_S):
+            self.message = "the disk stayed full"
+            self.control.drain = True
+            return
+        wait_s = DISK_PAUSES_S[self.disk_pauses]
+        self.disk_pauses += 1
+        self.paused_until_s = time.monotonic() + wait_s
+        self.message = f"disk full, next try in {wait_s:.0f} s"
+        self.events.message(f"The disk is full ({error}): paused, next try in {wait_s:.0f} s. Free some space to go on.", "warning")
