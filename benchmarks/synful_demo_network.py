@@ -1,6 +1,6 @@
 """Trains the network of `blockwise demo` on simulated micrographs and judges it on a volume it has not seen; one JSON object last.
 
-    python -m benchmarks.synful_demo_network RUN [--iterations 2500] [--to tasks/synful/weights/demo.safetensors]
+    python -m benchmarks.synful_demo_network RUN [--iterations 2000] [--to tasks/synful/weights/demo.safetensors]
 
 Goes on where an earlier start ended. f_score, precision, recall   partners at 400 nm, both ends, segments known
 cpu_s   of this start, one thread
@@ -22,7 +22,7 @@ from tasks.synful.training.parameters import TrainingParameters, ValidationOptio
 from tasks.synful.training.points import Pairs
 
 SHAPE, TRAINED, JUDGED = (32, 400, 400), range(100, 110), (1,)
-DETECTION: dict[str, Any] = {"threshold": 0.7, "score": "sum", "min_score": 8.0}
+DETECTION: dict[str, Any] = {"threshold": 0.95, "score": "sum", "min_score": 10.0}
 
 
 def parameters(iterations: int) -> TrainingParameters:
@@ -74,7 +74,7 @@ def main() -> None:
 
     asked = argparse.ArgumentParser()
     asked.add_argument("run", type=Path)
-    asked.add_argument("--iterations", type=int, default=2500)
+    asked.add_argument("--iterations", type=int, default=2000)
     asked.add_argument("--to", type=Path)
     arguments = asked.parse_args()
     before = time.process_time()

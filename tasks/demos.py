@@ -24,3 +24,11 @@ def cascade(folder: Folder = Path("demo"), workers: Workers = 2) -> None:
     from tasks.cascade.demo import demo
 
     demo(folder, workers)
+
+
+@app.command()
+def synful(folder: Folder = Path("demo-synful"), workers: Workers = 2) -> None:
+    """Synaptic partners of a simulated EM volume, compared with its true partners."""
+    from tasks.synful.demo import demo
+
+    demo(folder, workers)

@@ -39,9 +39,9 @@ def make_ground_truth() -> None:
 
 
 def make_synful() -> None:
-    from tests.synful.named import write_inputs, write_networks
+    from tests.synful.named import write_demo, write_inputs, write_networks
 
-    for write in (write_networks, write_inputs):
+    for write in (write_networks, write_inputs, write_demo):
         write(Path())
 
 
