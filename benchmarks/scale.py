@@ -24,7 +24,9 @@ import psutil
 from benchmarks.scale_simulation import Client, Clock, Inbox, SimulatedWorkers, stage_spec
 from blockwise.books import Books
 from blockwise.config import FolderConfig
-from blockwise.driver import Control, StageDriver
+from blockwise.desk import Control
+from blockwise.dispatch import Dispatch, OneStage
+from blockwise.driver import StageDriver
 from blockwise.events import BlocksDone, Event, Events
 from blockwise.geometry import Domain
 from blockwise.grid import Grid, GridSpec
@@ -69,7 +71,7 @@ def simulate(folder: Path, blocks: int = BLOCKS, workers: int = WORKERS) -> dict
             SimulatedWorkers(client), books, stage_spec("scale"), settings=FolderConfig(), events=Events(memory), control=Control()
         )
         driver.desk.inbox = Inbox(clock)
-        state = driver.run()
+        state = Dispatch(driver.desk, OneStage(driver)).run()
     cpu_s = time.process_time() - began_s
     size = sum(file.stat().st_size for file in folder.iterdir())
     ledger.close()

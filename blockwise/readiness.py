@@ -167,7 +167,7 @@ class Readiness:
         return ids[np.unpackbits(page.let_go)[self._positions(key, ids)] == 0]
 
     def _positions(self, key: tuple[int, int], ids: Ids) -> Ids:
-        return ids - (int(self.books.grid.starts[key[0]]) + key[1] * PAGE_BLOCKS)
+        return np.asarray(ids - (int(self.books.grid.starts[key[0]]) + key[1] * PAGE_BLOCKS), np.int64)
 
     def _open(self, key: tuple[int, int], page: Waiting, ready: Ids) -> Ids:
         """Take a page; what of it is ready, nothing where another driver has it."""
