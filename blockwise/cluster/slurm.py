@@ -49,8 +49,8 @@ ANYWHERE = "tls://DRIVER:PORT"
 """Stands in a script that is only shown for the address that the driver will have."""
 JOB_WORKER, JOB_NANNY = "blockwise.cluster.job_worker", "blockwise.cluster.job_nanny"
 """What the processes of a job load before they start."""
-WHOLE_NODE = "blockwise.cluster.node"
-"""The module that starts several workers in one job."""
+NODE = "blockwise.cluster.node"
+"""The module that starts a job's workers."""
 
 
 def job_name(run: str) -> str:
@@ -282,9 +282,8 @@ def job_options(config: ClusterConfig, context: RunContext, certificates: Path |
     directives += [f"--gres=gpu:{config.gpus}"] if config.gpus else []
     directives += ["--exclusive"] if config.whole_node else []
     pages = f"{config.http_host}:0"  # without an address a worker shows them to everybody, --no-dashboard or not
-    command = {"worker_command": f"{WHOLE_NODE} --workers {count}"} if count > 1 else {}
     return {
-        **command,
+        "worker_command": f"{NODE} --workers {count}",
         "queue": config.partition,
         "account": config.account,
         "walltime": config.walltime,
