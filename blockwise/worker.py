@@ -19,6 +19,7 @@ from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
+from blockwise.gpu_use import meter_of
 from blockwise.lease import Lease, Progress, Receipt
 from blockwise.leaving import departure
 from blockwise.pipeline import Pipeline
@@ -30,6 +31,8 @@ TIMEOUT_EXIT: int = 70
 ACTIVITY_MS: int = 500
 INTRODUCTIONS: int = 5
 ROOM = "blockwise"
+OCCUPANCY = "blockwise-occupancy"
+GPU = "blockwise-gpu"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class StagePlugin(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         key = self.spec.key
         stations(worker).setdefault(key, Station(self.spec))
+        worker.extensions.setdefault(GPU, meter_of(self.spec.device))
         tell = PeriodicCallback(lambda: tell_activity(worker, key), ACTIVITY_MS)
         worker.periodic_callbacks[key] = tell
         tell.start()
@@ -160,6 +164,7 @@ def _make(worker: Worker, station: Station) -> Pipeline:
         tell=tell,
         overdue=overdue,
         block_timeout_s=spec.block_timeout_s,
+        occupancy=worker.extensions.setdefault(OCCUPANCY, Occupancy()),
     )
 
 
@@ -201,4 +206,5 @@ def activity(worker: Worker, key: str) -> dict[str, Any]:
     busy = min(1.0, max(0.0, (spent - before) / (now - then))) if then else 0.0
     steps = pipeline.activity() if pipeline else {"reading": 0, "computing": 0, "writing": 0}
     memory = {"rss_mb": worker.monitor.get_process_memory() / 1e6, "busy": busy}
-    return {"worker": worker.address, "activity": {**steps, **memory, "blocks_done": pipeline.blocks_done if pipeline else 0}}
+    gpu = worker.extensions[GPU].now()
+    return {"worker": worker.address, "activity": {**steps, **memory, **gpu, "blocks_done": pipeline.blocks_done if pipeline else 0}}
