@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 ROOMS = (
     "_version errors redaction events geometry grid",
-    "config threads",
+    "config gpu_use threads",
     "storage",
     "task",
     "fingerprint graph plan",
     "ledger",
-    "status folder heartbeat history jsonlines",
+    "status totals folder worker_logs heartbeat history jsonlines",
     "deadline leaving failures versions lease items pipeline work worker",
     "cluster",
     "leasing books presence readiness desk driver dispatch stages",
