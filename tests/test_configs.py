@@ -39,10 +39,16 @@ def make_ground_truth() -> None:
 
 
 def make_synful() -> None:
-    from tests.synful.named import write_demo, write_inputs, write_networks
+    from tests.synful.named import write_inputs, write_networks
 
-    for write in (write_networks, write_inputs, write_demo):
+    for write in (write_networks, write_inputs):
         write(Path())
+
+
+def make_synful_demo() -> None:
+    from tasks.synful.demo import write_volume
+
+    write_volume(Path("demo-synful"))
 
 
 INPUTS: dict[str, Callable[[], object]] = {
@@ -52,6 +58,7 @@ INPUTS: dict[str, Callable[[], object]] = {
     "cascade_shared_ledger": lambda: np.save("recordings/monday.npy", dff()),
     "cascade_training": make_ground_truth,
     **dict.fromkeys((p.stem for p in PRESETS if "synful" in p.stem), make_synful),
+    "demo-synful": make_synful_demo,
 }
 
 

@@ -31,20 +31,6 @@ def write_inputs(folder: Path) -> None:
     (folder / "truth.csv").write_text("pre_z,pre_y,pre_x,post_z,post_y,post_x\n440,100,160,440,120,200\n")
 
 
-def write_demo(folder: Path) -> None:
-    """What `blockwise demo synful` simulates, without its making."""
-    import pyarrow.parquet as pq
-
-    from tasks.synful.demo import SHAPE as SHOWN
-    from tests.synful.mapped import mapped
-
-    (folder / "demo-synful").mkdir()
-    for name, values in (("raw", np.full(SHOWN, 127, np.uint8)), ("segmentation", np.ones(SHOWN, np.uint64))):
-        write_whole(folder / "demo-synful" / "volume.zarr", name, values)
-    truth = mapped([[440, 100, 160]], [[440, 120, 200]], [1.0], segment_pre=1, segment_post=2)
-    pq.write_table(truth, folder / "demo-synful" / "truth.parquet")
-
-
 def write_cremi_sample(file: Path) -> None:
     """Simulated tissue as a CREMI file: raw, neuron_ids and annotated partners."""
     import h5py
