@@ -1,6 +1,8 @@
 """Which workers are there, as the driver knows: what each told last, and since when none is connected. No clock but the one given."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from blockwise.events import Events
 
@@ -46,3 +48,14 @@ class Absence:
             then = waiting or f"after {GIVEN_UP_S:.0f} s the run stops"
             self.events.message(f"No worker is connected since {self.gone_s:.0f} s; {then}.", "warning")
         return self.gone_s >= GIVEN_UP_S and not waiting
+
+
+def ended_for_memory(client: Any, worker: str) -> float:
+    """MB of memory at which Dask's keeper of a worker ended it; 0 where it did not.
+
+    What a worker told last of itself is up to half a second old, in which it may have doubled.
+    """
+    with suppress(OSError):
+        events = client.get_events("worker-restart-memory")
+        return max((float(event["rss"]) / 1e6 for _, event in events if event["worker"] == worker), default=0.0)
+    return 0.0

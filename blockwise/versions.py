@@ -9,6 +9,9 @@ from typing import Any
 from blockwise._version import __version__
 from blockwise.errors import BlockwiseError
 
+GOODBYE_S: float = 1.0
+"""What a worker that is sent away has to end its start, and to say why it leaves."""
+
 
 def check_versions(client: Any) -> None:
     """Refuse workers on another version.
@@ -57,18 +60,20 @@ def _asking() -> Any:
 
 def _doorkeeper(key: str) -> Any:
     """A plugin whose workers close themselves if their version is not this one; nested like `_asking`."""
+    from distributed.core import Status
     from distributed.diagnostics.plugin import WorkerPlugin
 
-    asked, wanted = _asking(), __version__
+    asked, wanted, goodbye_s = _asking(), __version__, GOODBYE_S
 
     class Doorkeeper(WorkerPlugin):
         name = guard_name(key)
 
-        async def setup(self, worker: Any) -> None:
+        def setup(self, worker: Any) -> None:
             there = asked()
             if there != wanted:
                 why = f"it has blockwise {there or 'not'}, the driver has {wanted}"
                 worker.log_event(key, {"worker": worker.address, "leaving": why})
-                await worker.close(nanny=True, reason=why)
+                worker.status = Status.closing_gracefully  # it executes nothing from here on
+                worker.loop.call_later(goodbye_s, lambda: worker.close(reason=why))
 
     return Doorkeeper()

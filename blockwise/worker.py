@@ -25,6 +25,7 @@ from blockwise.leaving import departure
 from blockwise.pipeline import Pipeline
 from blockwise.task import Task
 from blockwise.versions import check_versions, guard, guard_name
+from blockwise.work import Occupancy
 
 TIMEOUT_EXIT: int = 70
 """Exit code of a worker that ended itself because a block hung."""
@@ -114,9 +115,9 @@ def introduce(client: Any, spec: StageSpec) -> None:
 
 
 def dismiss(client: Any, spec: StageSpec) -> None:
-    """Let the workers forget a stage; one that dies meanwhile has."""
+    """Let the workers forget a stage; one that dies meanwhile has, one that refused it never knew."""
     for name in (guard_name(spec.key), spec.key):
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             client.unregister_worker_plugin(name)
 
 
