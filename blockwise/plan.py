@@ -76,8 +76,17 @@ class Plan:
             raise PlanRefused("the plan is refused:\n" + "\n".join(f"  {r}" for r in self.refusals))
 
 
-def make_plan(task: Task, *, workers: int, memory_bytes: int, threads: int = 1, pilot_blocks: int = 0, pilot_s: float = inf) -> Plan:
-    """Plan a run of `task` on `workers` local workers that share `memory_bytes`."""
+def make_plan(
+    task: Task,
+    *,
+    workers: int,
+    memory_bytes: int,
+    place: str = "this machine",
+    threads: int = 1,
+    pilot_blocks: int = 0,
+    pilot_s: float = inf,
+) -> Plan:
+    """Plan a run of `task` on `workers` workers that share the `memory_bytes` of a place."""
     stages = tuple(_stage_plan(s, s is task) for s in task.stages())
     worker_bytes = WORKER_BASE_BYTES + max(sum(s.memory.values()) for s in stages)
     output_bytes = sum(s.output_bytes for s in stages)
@@ -93,7 +102,7 @@ def make_plan(task: Task, *, workers: int, memory_bytes: int, threads: int = 1, 
             refusals.append(f"{room}: free some or choose another [output] path")
     if worker_bytes * workers > memory_bytes:
         warnings.append(
-            f"{workers} workers of {_size(worker_bytes)} exceed the {_size(memory_bytes)} of this machine: "
+            f"{workers} workers of {_size(worker_bytes)} exceed the {_size(memory_bytes)} of {place}: "
             f"fewer [cluster] workers or a smaller [blocks] shape or memory"
         )
     details = dict(task.describe())

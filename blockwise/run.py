@@ -18,12 +18,11 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from blockwise.books import Books
 from blockwise.claim import check_claim, check_exports, check_same_output, claim_output
 from blockwise.cluster import open_cluster
 from blockwise.cluster.context import RunContext
+from blockwise.cluster.preview import preview
 from blockwise.cluster.security import http_warning
 from blockwise.config import RunConfig
 from blockwise.desk import Control, Desk
@@ -88,13 +87,6 @@ def task_class(config: RunConfig) -> type[Task]:
     return task
 
 
-def workers_of(config: RunConfig) -> int:
-    """Local workers that a configuration asks for; by default one per core."""
-    from dask.system import CPU_COUNT
-
-    return config.cluster.workers or max(1, int(CPU_COUNT))
-
-
 def plan(config: RunConfig, *, pilot_blocks: int = 20, pilot_s: float = inf) -> Plan:
     """Plan a run without writing anything; after `pilot_s` seconds no further pilot block is begun."""
     return plan_of(load_task(config), config, pilot_blocks=pilot_blocks, pilot_s=pilot_s)
@@ -102,12 +94,21 @@ def plan(config: RunConfig, *, pilot_blocks: int = 20, pilot_s: float = inf) -> 
 
 def plan_of(task: Task, config: RunConfig, *, pilot_blocks: int = 0, pilot_s: float = inf) -> Plan:
     """Plan a run of a task that is already made; its refusals include places that cannot be written or belong to another run."""
-    workers = workers_of(config)
-    threads = threads_per_worker(config.cluster, workers)
-    memory = psutil.virtual_memory().total
-    made = make_plan(task, workers=workers, memory_bytes=memory, threads=threads, pilot_blocks=pilot_blocks, pilot_s=pilot_s)
+    folder = RunFolder(Path(config.run.folder)) if config.run.folder else None
+    cluster = preview(config.cluster, folder.run if folder else "", config.run.folder)
+    threads = threads_per_worker(config.cluster, cluster.workers)
+    made = make_plan(
+        task,
+        workers=cluster.workers,
+        memory_bytes=cluster.memory_bytes,
+        place=cluster.place,
+        threads=threads,
+        pilot_blocks=pilot_blocks,
+        pilot_s=pilot_s,
+    )
     places = {"run folder": config.run.folder or "not set", "output": task.output_path() or "none"}
-    return replace(made, refusals=(*made.refusals, *_refused_places(task, config)), details={**places, **made.details})
+    refusals = (*made.refusals, *_refused_places(task, config), *cluster.refusals)
+    return replace(made, refusals=refusals, details={**places, **made.details, **cluster.details})
 
 
 def _refused_places(task: Task, config: RunConfig) -> Iterator[str]:

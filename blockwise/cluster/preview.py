@@ -1,0 +1,49 @@
+"""What a plan says of the cluster: workers, their memory, and, on SLURM, the job script with SLURM's answer to it. Nothing is submitted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from blockwise.cluster.context import RunContext
+from blockwise.config import ClusterConfig
+from blockwise.errors import JobError
+from blockwise.threads import workers_per_job
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """`workers` at most, and the memory that they share `place`'s.  details : for the plan.  refusals : why the run cannot start."""
+
+    workers: int
+    memory_bytes: int
+    place: str = "this machine"
+    details: Mapping[str, str] = field(default_factory=dict)
+    refusals: tuple[str, ...] = ()
+
+
+def preview(config: ClusterConfig, run: str, folder: str | None) -> Preview:
+    """The workers that `[cluster]` asks for, for a run that may not have begun; by default one per core of this machine.
+
+    Parameters
+    ----------
+    run : its id, "" before it has one.  folder : the run folder.
+    """
+    if config.kind == "slurm":
+        return _of_jobs(config, RunContext(run or "RUN", Path(folder or "RUN-FOLDER")))
+    from dask.system import CPU_COUNT
+
+    return Preview(config.workers or max(1, int(CPU_COUNT)), psutil.virtual_memory().total)
+
+
+def _of_jobs(config: ClusterConfig, context: RunContext) -> Preview:
+    from blockwise.cluster.slurm import job_script, memory_bytes, tested
+
+    script = job_script(config, context)
+    try:
+        details, refusals = {"SLURM": tested(script), "job script": "\n" + script.rstrip()}, ()
+    except JobError as error:
+        details, refusals = {"job script": "\n" + script.rstrip()}, (f"SLURM takes no such job: {error}",)
+    workers = config.max_jobs * workers_per_job(config)
+    return Preview(workers, config.max_jobs * memory_bytes(config), f"{config.max_jobs} jobs", details, refusals)
