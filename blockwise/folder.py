@@ -8,6 +8,7 @@
     resolved.json   what the first start decided where the configuration says "auto"
     provenance.jsonl  one line per start: versions, host, adopted differences
     run.log         events as JSON lines
+    logs/           a log per worker, see worker_logs
 
 The driver writes; a crash leaves at most a torn last line in the .jsonl files, which readers skip.
 """
@@ -31,6 +32,7 @@ from blockwise.ledger.server_url import without_credentials
 from blockwise.redaction import is_redacted, redact, redact_urls
 from blockwise.status import Counts, HistoryPoint, Status
 from blockwise.storage.durable import check_makeable, write_atomic
+from blockwise.worker_logs import FOLDER as LOGS
 
 PACKAGES = ("blockwise", "numpy", "torch", "dask", "distributed", "tensorstore", "zarr", "h5py", "pymongo")
 
@@ -99,6 +101,7 @@ class RunFolder:
         for file in self.path.iterdir():
             if file.is_file() and file.name.startswith((*FILES, ".status.")):
                 file.unlink()
+        shutil.rmtree(self.path / LOGS, ignore_errors=True)
         if _is_empty(self.path):
             shutil.rmtree(self.path)
 

@@ -71,6 +71,7 @@ def workers_of(dispatch: "Dispatch") -> tuple[WorkerStatus, ...]:
             rss_mb=round(v["rss_mb"], 1),
             busy=round(v["busy"], 3),
             blocks_done=int(v["blocks_done"]),
+            **{k: round(v[k], 3) for k in ("gpu", "gpu_mb", "gpu_total_mb") if k in v},
         )
         for name, v in sorted(dispatch.workers().items())
     )
@@ -91,7 +92,7 @@ def snapshot(run: "Run") -> Status:
     active = {d.books.stage: d for d in dispatch.active} if dispatch is not None else {}
     counts = {name: counts_of(b, active[name].running if name in active else 0) for name, b in run.accounts.items()}
     stages = tuple(
-        StageStatus(s.name, _stage_state(run, s.name in active, found), s is run.task, found)
+        StageStatus(s.name, _stage_state(run, s.name in active, found), s is run.task, found, run.totals.of(s.name))
         for s, found in ((s, counts.get(s.name, Counts())) for s in run.stages)
     )
     blocks = counts.get(run.task.name, Counts())
@@ -107,12 +108,13 @@ def snapshot(run: "Run") -> Status:
         blocks=blocks,
         stages=stages,
         workers=workers_of(dispatch) if dispatch is not None else (),
+        lost=run.totals.lost,
         failures=tuple(f for b in run.accounts.values() for f in failures_of(b)),
         blocks_per_s=round(blocks_per_s, 3),
         bytes_per_s=round(max(0.0, bytes_per_s), 1),
         eta_s=round(left / blocks_per_s, 1) if blocks_per_s > 0 and run.state == "running" else None,
         elapsed_s=round(now_s - run.begun_s, 1),
-        message=dispatch.desk.message if dispatch is not None else run.message,
+        message=run.outage.message or (dispatch.desk.message if dispatch is not None else run.message),
         dashboard=run.dashboard if run.state == "running" else "",
         page=run.page if run.state == "running" else "",
         map=block_map(main, active[run.task.name].under_way() if run.task.name in active else ()) if main is not None else (),
