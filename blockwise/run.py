@@ -45,6 +45,8 @@ from blockwise.status import Status
 from blockwise.storage import check_makeable, check_writable, make_folders
 from blockwise.task import Task, TaskOptions
 from blockwise.threads import threads_per_worker
+from blockwise.totals import Totals
+from blockwise.worker_logs import FOLDER, WorkerLogs
 
 EXIT_CODES: dict[State, int] = {"done": 0, "failed": 1, "interrupted": 3}
 
@@ -182,6 +184,7 @@ class Run:
     stages: tuple[Task, ...] = ()
     accounts: dict[str, Books] = field(default_factory=dict)
     rates: Rates = field(default_factory=Rates)
+    totals: Totals = field(default_factory=Totals)
     begun_s: float = field(default_factory=time.time)
     cluster: Any = None
     control: Control = field(default_factory=Control)
@@ -223,6 +226,8 @@ class Run:
         log = stack.enter_context((self.folder.path / "run.log").open("a"))
         self.events.subscribe(stack.enter_context(closing(JsonLines(log))))
         self.events.subscribe(HistoryRecorder(self.folder))
+        self.events.subscribe(stack.enter_context(closing(WorkerLogs(self.folder.path / FOLDER))))
+        self.events.subscribe(self.totals)
 
     def snapshot(self) -> Status:
         return snapshot(self)
