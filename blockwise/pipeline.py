@@ -7,7 +7,8 @@ worked off in the order they came, in items closed after `ITEM_S` of work or `IT
 
 Guaranteed: a block enters a receipt as done only after every write it started has returned durable (G1). An exception, whatever its
 class, is data of its block and of no other (G8). No block is read or computed once the worker leaves the cluster or drains. A solo
-lease runs with nothing else in the process, after its start was told. A block older than the timeout ends the process, named first.
+lease runs with nothing else in the process, of other stages neither, after its start was told; of all stages one computes at a time.
+A block older than the timeout ends the process, named first.
 A crash leaves written, unmarked blocks behind: they are written again, with the same bytes (G2).
 """
 
@@ -26,7 +27,7 @@ from blockwise.grid import Block, Grid
 from blockwise.items import ITEM_S, Item, batches, items, items_or_idle, one_each
 from blockwise.lease import Lease, Progress, Receipt
 from blockwise.task import Task
-from blockwise.work import Entry, Flight, Work, receipt
+from blockwise.work import Entry, Flight, Occupancy, Work, receipt
 
 ITEM_BLOCKS: int = 256
 READERS: int = 2
@@ -49,6 +50,7 @@ class Pipeline:
     tell : takes progress messages, from any thread.
     overdue : ends the process; gets the block that is older than the timeout in one step, None where it is one of several.
     block_timeout_s : age of a block in one step at which the process ends itself.
+    occupancy : of the process, shared with the pipelines of its other stages; its own where none is given.
     """
 
     def __init__(
@@ -61,13 +63,15 @@ class Pipeline:
         tell: Callable[[Progress], None] = lambda progress: None,
         overdue: Callable[[int | None], None] = lambda block: None,
         block_timeout_s: float = 3600.0,
+        occupancy: Occupancy | None = None,
     ) -> None:
         self.task, self.grid, self._name = task, Grid(task.domains(), task.spec()), name
         self._device, self._alive, self._tell, self._overdue, self._timeout_s = device, alive, tell, overdue, block_timeout_s
-        self._gate, self._opening, self._over = threading.Condition(), threading.Lock(), threading.Event()
+        self._process = occupancy or Occupancy()
+        self._gate, self._opening, self._over = self._process.gate, threading.Lock(), threading.Event()
         self._inbox: deque[Work] = deque()
         self._works: list[Work] = []
-        self._in_process, self._solo, self._draining = 0, False, False
+        self._draining = False
         self._opened, self._block_s = False, 0.0
         self._state: list[Any] = []
         self._to_compute: queue.Queue[Item | None] = queue.Queue(2)
@@ -147,7 +151,8 @@ class Pipeline:
                 head = self._inbox[0] if self._inbox else None
                 if head is not None and self._stopping:
                     self._give_back(self._inbox.popleft())
-                elif head is not None and not self._solo and not (head.lease.solo and self._in_process):
+                    self._process.give_up(self)
+                elif head is not None and self._process.admits(self, head.lease.solo):
                     return head, self._start(head)
                 elif head is None and self._over.is_set():
                     return None
@@ -161,8 +166,8 @@ class Pipeline:
         work.left -= len(blocks)
         work.open_blocks += len(blocks)
         work.started += [b.id for b in blocks]
-        self._in_process += len(blocks)
-        self._solo = work.lease.solo
+        self._process.blocks += len(blocks)
+        self._process.solo = work.lease.solo
         if not work.left:
             self._inbox.popleft()
         return blocks
@@ -179,9 +184,9 @@ class Pipeline:
         """`count` blocks of `work` left the pipeline: done, failed, or `unfinished`."""
         with self._gate:
             work.unfinished += unfinished
-            self._in_process -= count
+            self._process.blocks -= count
             work.open_blocks -= count
-            self._solo = self._solo and self._in_process > 0
+            self._process.solo = self._process.solo and self._process.blocks > 0
             over = not work.left and not work.open_blocks
             self._gate.notify_all()
         self._report(work, now=over)  # at the end too: should the receipt be lost with the worker, its blocks are booked
@@ -243,7 +248,8 @@ class Pipeline:
                 if self._stopping:
                     self._settle(work, len(batch), tuple(e.block.id for e in batch))
                     continue
-                kept += self._compute(name, work, batch)
+                with self._process.computing:
+                    kept += self._compute(name, work, batch)
                 if time.perf_counter() - began > ITEM_S:
                     kept, began = self._pass(self._to_write, work, kept), time.perf_counter()
             self._pass(self._to_write, work, kept)

@@ -13,6 +13,33 @@ from blockwise.lease import BlockError, Lease, Progress, Receipt
 from blockwise.storage.writes import Durable, Write, checksum
 
 
+@dataclass(slots=True)
+class Occupancy:
+    """What is in a worker process, over the pipelines of all its stages; `gate` guards it and tells of changes.
+
+    blocks : that were taken and have not left. solo : whether they are a solo lease. waiting : the pipeline whose solo lease is next.
+    computing : held while one of the pipelines computes.
+    """
+
+    gate: threading.Condition = field(default_factory=threading.Condition)
+    computing: threading.Lock = field(default_factory=threading.Lock)
+    blocks: int = 0
+    solo: bool = False
+    waiting: object | None = None
+
+    def admits(self, pipeline: object, solo: bool) -> bool:
+        """Whether a pipeline may take blocks now; a solo lease waits until the process is empty, and everything else for it."""
+        if self.solo or self.waiting not in (None, pipeline):
+            return False
+        self.waiting = pipeline if solo and self.blocks else None
+        return self.waiting is None
+
+    def give_up(self, pipeline: object) -> None:
+        """A pipeline takes nothing any more."""
+        if self.waiting is pipeline:
+            self.waiting = None
+
+
 @dataclass(slots=True, eq=False)
 class Work:
     """A lease being worked off, and the columns of its receipt as they grow."""

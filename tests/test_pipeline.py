@@ -12,6 +12,7 @@ import pytest
 from blockwise.grid import Grid
 from blockwise.lease import Lease
 from blockwise.pipeline import ITEM_BLOCKS, WRITES_IN_FLIGHT, Pipeline
+from blockwise.work import Occupancy
 from tests.steps import Steps
 
 WAIT_S = 30
@@ -225,7 +226,7 @@ def test_a_solo_lease_meets_nothing_else_in_the_process(start, pool):
 
     def compute(id):
         inside.append(id)
-        most.append((id, len(pipeline._works), pipeline._in_process))
+        most.append((id, len(pipeline._works), pipeline._process.blocks))
         inside.remove(id)
         return id
 
@@ -236,6 +237,39 @@ def test_a_solo_lease_meets_nothing_else_in_the_process(start, pool):
     assert all(len(r.result(WAIT_S).ids) == 50 for r in [*several, more])
     assert alone.result(WAIT_S).ids.tolist() == [900]
     assert [n for id, _, n in most if id == 900] == [1]
+
+
+def test_a_solo_lease_of_one_stage_meets_no_block_of_another(start, pool):
+    process, seen, most = Occupancy(), [], []
+
+    def compute(id):
+        seen.append((id, process.blocks))
+        most.append(process.computing.locked())
+        return id
+
+    one, two = (start(Steps(compute=compute), occupancy=process) for _ in range(2))
+    before = [pool.submit(p.run, lease(*range(100))) for p in (one, two)]
+    alone = pool.submit(one.run, lease(900, number=2, solo=True))
+    after = pool.submit(two.run, lease(*range(200, 300), number=3))
+    assert [len(r.result(WAIT_S).ids) for r in (*before, alone, after)] == [100, 100, 1, 100]
+    assert [n for id, n in seen if id == 900] == [1]
+    assert all(most)
+    assert process.blocks == 0
+
+
+def test_a_solo_lease_that_is_given_back_keeps_nobody_waiting(start, pool):
+    process, go = Occupancy(), threading.Event()
+    one = start(Steps(), occupancy=process)
+    two = start(Steps(compute=lambda id: go.wait(WAIT_S) and id), occupancy=process)
+    held = pool.submit(two.run, lease(0))
+    wait_until(lambda: two.task.done("compute"))
+    alone = pool.submit(one.run, lease(900, solo=True))
+    wait_until(lambda: process.waiting is one)
+    one.drain()
+    assert alone.result(WAIT_S).unfinished.tolist() == [900]
+    go.set()
+    assert held.result(WAIT_S).ids.tolist() == [0]
+    assert two.run(lease(1, 2, number=2)).ids.tolist() == [1, 2]
 
 
 def test_a_solo_lease_tells_its_start_before_it_begins(start):
