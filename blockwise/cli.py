@@ -243,9 +243,11 @@ def doctor(json_: Json = False) -> None:
 def _configured(path: Path, overrides: list[str] | None) -> "RunConfig":
     """The configuration in a file, or the one that a run folder was last started with, with overrides and absolute paths."""
     from blockwise.config import load_config, overridden, refuse_data, with_places
+    from blockwise.ledger.server_url import refuse_shown_password
     from blockwise.run import task_class
     from blockwise.upkeep import config_of
 
+    refuse_shown_password(overrides or ())
     if path.is_dir():
         refuse_data(path)
     config = overridden(config_of(path), overrides or ()) if path.is_dir() else load_config(path, overrides or ())

@@ -24,9 +24,13 @@ from blockwise.status import Status
 
 SILENCE_S: float = 10.0
 """A driver elsewhere whose counter stands still for so long is dead."""
+LEAST_LOOKS: int = 10
+"""Times that the counter is looked at before; a server of the ledger that was away for all of SILENCE_S says nothing of drivers."""
 STATUS_S: float = 1.0
 BEAT_EVERY: int = 2
 """Status writes per heartbeat row."""
+BEAT_PATIENCE_S: float = 4.0
+"""What a heartbeat row waits for a ledger that does not answer: the status is to be written on meanwhile."""
 
 
 def this_driver() -> Driver:
@@ -74,8 +78,9 @@ def drop_dead(ledger: Ledger, wait: Callable[[float], object] = time.sleep) -> l
         if is_local(row) and not process_lives(row):
             ledger.leave(row.id)
     remote = {row.id: row.beat for row in rows if not is_local(row)}
-    deadline_s = time.monotonic() + SILENCE_S
-    while remote and time.monotonic() < deadline_s:
+    deadline_s, looks = time.monotonic() + SILENCE_S, 0
+    while remote and (time.monotonic() < deadline_s or looks < LEAST_LOOKS):
+        looks += 1
         wait(0.5)
         beats = {row.id: row.beat for row in ledger.drivers()}
         remote = {id: beat for id, beat in remote.items() if beats.get(id) == beat}
@@ -130,7 +135,7 @@ class Heartbeat:
             self.write()
             if self._driver.beat % BEAT_EVERY == 0:
                 try:
-                    ledger = ledger or open_ledger(self._url, self._folder.run)
+                    ledger = ledger or open_ledger(self._url, self._folder.run, patience_s=BEAT_PATIENCE_S)
                     ledger.beat(self._driver)
                 except RunActive as error:
                     self._lost(str(error))

@@ -27,7 +27,7 @@ from blockwise.cluster.security import http_warning
 from blockwise.config import RunConfig
 from blockwise.desk import Control, Desk
 from blockwise.dispatch import Dispatch
-from blockwise.errors import BlockwiseError, ConfigError
+from blockwise.errors import BlockwiseError, ConfigError, LedgerError
 from blockwise.events import Events, RunFinished, RunStarted, State, Subscriber
 from blockwise.fingerprint import check, fingerprint
 from blockwise.folder import RunFolder, refuse_redacted
@@ -38,6 +38,7 @@ from blockwise.history import HistoryRecorder
 from blockwise.jsonlines import JsonLines
 from blockwise.ledger import Driver, Ledger, open_ledger
 from blockwise.ledger.contract import Booking
+from blockwise.outage import PATIENCE_S, Outage, is_away
 from blockwise.plan import Plan, make_plan
 from blockwise.snapshot import Rates, snapshot
 from blockwise.stages import RunStages
@@ -158,7 +159,7 @@ def run_task(
     plan_of(task, config).check()
     folder = RunFolder.make(config.run.folder)
     ledger_url = config.ledger.url or folder.ledger
-    ledger = open_ledger(ledger_url, folder.run)
+    ledger = open_ledger(ledger_url, folder.run, patience_s=PATIENCE_S)
     try:
         return Run(task, config, folder, ledger, ledger_url, Events(*subscribers)).work(adopt, retry_failed)
     finally:
@@ -188,6 +189,10 @@ class Run:
     begun_s: float = field(default_factory=time.time)
     cluster: Any = None
     control: Control = field(default_factory=Control)
+    outage: Outage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.outage = self.ledger.waiting = Outage(self.ledger.url, self.events, self._gives_up)
 
     def work(self, adopt: Collection[str], retry_failed: bool) -> Outcome:
         """Everything from the first check to the last status."""
@@ -207,7 +212,7 @@ class Run:
             return self._end("done")
         self.ledger.join(me)
         with ExitStack() as stack:
-            stack.callback(self.ledger.leave, me.id)
+            stack.callback(self._leave, me.id)
             self.folder.keep_resolved(self.task.resolved())
             if path and self.config.output.make_folders:
                 make_folders(Path(path).parent)
@@ -270,7 +275,10 @@ class Run:
             return self._work_off(driver)
         except BaseException as error:
             self.state, self.message, self.dispatch = "interrupted", f"{type(error).__name__}: {error}", None
-            raise
+            if not is_away(error):
+                raise
+            self.events.message(f"Stopped: {error}", "error")
+            return "interrupted"
 
     def _work_off(self, driver: str) -> State:
         for books in self.accounts.values():
@@ -313,6 +321,18 @@ class Run:
         )
         if told := http_warning(self.config.cluster, self.page):
             self.events.message(told, "warning")
+
+    def _gives_up(self, waited_s: float) -> bool:
+        """Whether a person no longer waits for a ledger that does not answer."""
+        return self.control.stop or (self.control.drain and waited_s > self.config.run.drain_s)
+
+    def _leave(self, driver: str) -> None:
+        """Take this driver's row out of the ledger, if that can be reached; else the next driver finds it dead."""
+        try:
+            self.ledger.leave(driver)
+        except LedgerError as error:
+            if not is_away(error):
+                raise
 
     def _taken_over(self, why: str) -> None:
         """Another driver has the run: stop at once, what is booked stays booked."""

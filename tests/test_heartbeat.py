@@ -102,7 +102,15 @@ def test_a_driver_elsewhere_lives_while_its_counter_moves(ledger):
 def test_a_driver_elsewhere_whose_counter_stands_still_is_dropped(ledger, monkeypatch):
     monkeypatch.setattr("blockwise.heartbeat.SILENCE_S", 0.05)
     ledger.join(replace(this_driver(), **REMOTE))
-    assert drop_dead(ledger, threading.Event().wait) == []
+    assert drop_dead(ledger, lambda seconds: None) == []
+
+
+def test_a_ledger_that_was_away_for_long_makes_no_living_driver_dead(ledger, monkeypatch):
+    """Its answer took all of SILENCE_S; the other driver's next beat comes some looks later."""
+    monkeypatch.setattr("blockwise.heartbeat.SILENCE_S", 0.0)
+    far, looks = replace(this_driver(), **REMOTE), iter(range(100))
+    ledger.join(far)
+    assert [d.id for d in drop_dead(ledger, lambda seconds: ledger.beat(replace(far, beat=next(looks) // 5)))] == [far.id]
 
 
 def status():

@@ -10,7 +10,7 @@ Guarantees every keeper gives
 Who writes: the driver, from one thread. `status` from elsewhere reads the run folder's status.json and never opens the ledger.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -23,6 +23,10 @@ Bits = npt.NDArray[np.bool_]
 """(PAGE_BLOCKS,) bool: which blocks of a page are done."""
 
 FailureKind = Literal["transient", "memory", "poison", "died", "timeout"]
+
+
+Waiting = Callable[[float, str], None]
+"""Called at every try that failed, with the seconds since the first and why; with "" once an answer came. What it raises ends the wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,9 @@ class Ledger(Protocol):
     shared: bool
     """Whether several drivers may work on one run."""
 
+    waiting: Waiting
+    """Told while the keeper does not answer; may be set."""
+
     def close(self) -> None: ...
 
     def commit(self, booking: Booking) -> None:
@@ -145,6 +152,10 @@ class Ledger(Protocol):
 
     def claim(self, key: PageKey, driver_id: str) -> bool:
         """Take a page for one driver; False where another driver holds it. Always True in a keeper that is not shared."""
+
+
+def wait_quietly(waited_s: float, why: str) -> None:
+    """A `Waiting` that tells nobody."""
 
 
 def pack(bits: Bits) -> bytes:

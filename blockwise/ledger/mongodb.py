@@ -9,14 +9,16 @@ Who writes
     Any number of drivers. Bits are set by `$bit or`, so two drivers that book blocks of one page lose nothing, claims or not.
     A page is claimed by inserting a document whose `_id` is the page's: the server lets one through.
 When nobody answers
-    Every call is tried again, with growing pauses, for `patience_s`; then LedgerError. All calls may be repeated, for an answer that
-    was lost leaves the same document behind as one that came.
+    Every call is tried again, with growing pauses, for `patience_s`; `waiting` is told meanwhile. Then LedgerError with errno
+    EHOSTUNREACH, and until a call is answered the next ones are tried once. All calls may be repeated, for an answer that was lost leaves
+    the same document behind as one that came.
 
 All ids are strings, JSON lists that begin with the run. A page is 512 words of 32 bits, each in an Int64, inserted as zeros
 before the first mark. Only what small servers have too is used: no transactions, TTL, change streams, partial indexes,
 pipeline updates. The object holds connections and cannot be pickled; texts it makes hold no credentials.
 """
 
+import errno
 import json
 import logging
 import time
@@ -35,9 +37,9 @@ from pymongo.read_concern import ReadConcern
 
 from blockwise.errors import ConfigError, LedgerError
 from blockwise.grid import PAGE_BLOCKS
-from blockwise.ledger.contract import Attempt, Bits, Booking, Driver, Marks, PageKey, unpack
+from blockwise.ledger.contract import Attempt, Bits, Booking, Driver, Marks, PageKey, Waiting, unpack, wait_quietly
 from blockwise.ledger.records import PAGE_BYTES, check_marks, fingerprint_json, mask, popcount, records, taken_over
-from blockwise.ledger.server_url import PASSWORD_VARIABLE, USER_VARIABLE, ServerUrl, parse_url
+from blockwise.ledger.server_url import FILE_VARIABLE, PASSWORD_VARIABLE, USER_VARIABLE, ServerUrl, parse_url
 
 VERSION: int = 1
 """Version of the documents below; a run of another version is refused."""
@@ -53,6 +55,9 @@ BULK: int = 64
 
 READ_PAGES: int = 256
 """Pages fetched at once, about 2 MB."""
+
+FIRST_PAUSE_S: float = 0.05
+"""Pause before the second try; the next are twice as long each, up to 2 s."""
 
 FIRST_S: float = 5.0
 """How long opening waits at most: a wrong address should be known at once, an outage in the middle of a run be waited for."""
@@ -86,7 +91,8 @@ class MongoLedger:
         if not run:
             raise ConfigError(f"the ledger at {self.url} holds many runs: give the run id, open_ledger(url, run=...)")
         self.run = run
-        self._met = False
+        self.waiting: Waiting = wait_quietly
+        self._met = self._gave_up = False
         self._patience_s = min(FIRST_S, patience_s)
         self._known: set[str] = set()
         self._client = _client(self._server, min(FIRST_S, patience_s))
@@ -103,8 +109,9 @@ class MongoLedger:
         return f"MongoLedger({self.url!r}, run={self.run!r})"
 
     def _prepare(self) -> None:
-        self._try(self._db.pages.create_index, [("run", 1), ("stage", 1), ("domain", 1), ("page", 1)])
-        self._try(self._db.attempts.create_index, [("run", 1), ("stage", 1), ("domain", 1)])
+        place = [("run", 1), ("stage", 1), ("domain", 1)]
+        self._try(self._db.pages.create_index, [*place, ("page", 1)], unique=True)
+        self._try(self._db.attempts.create_index, [*place, ("block", 1), ("attempt", 1)], unique=True)
         self._insert("runs", [{"_id": self.run, "version": VERSION}])
         version = (self._get("runs", self.run) or {}).get("version")
         if version != VERSION:
@@ -115,29 +122,51 @@ class MongoLedger:
 
     def _try(self, call: Callable[..., T], *args: Any, **options: Any) -> T:
         """The answer of one idempotent call, made as often as the patience allows."""
-        started, pause_s = time.monotonic(), 0.05
+        started, pause_s, away = time.monotonic(), FIRST_PAUSE_S, False
         while True:
             try:
-                return call(*args, **options)
+                answer = call(*args, **options)
             except PyMongoError as error:
                 waited_s = time.monotonic() - started
-                if not _is_transient(error) or waited_s + pause_s > self._patience_s:
+                if not _is_transient(error) or self._gave_up or waited_s + pause_s > self._patience_s:
+                    self._gave_up = isinstance(error, ConnectionFailure)
                     raise self._teaching(error, waited_s) from None
-                if pause_s == 0.05:
-                    logger.warning("ledger %s does not answer, trying again for %g s", self.url, self._patience_s)
+                if isinstance(error, ConnectionFailure):
+                    self._wait(waited_s, _brief(self._server.redact(str(error))), first=not away)
+                    away = True
+            else:
+                self._gave_up = False
+                if away:
+                    self.waiting(time.monotonic() - started, "")
+                return answer
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, 2.0)
 
+    def _wait(self, waited_s: float, why: str, *, first: bool) -> None:
+        """Tell of a try that failed; whoever is told may end the wait."""
+        if first:
+            logger.warning("ledger %s does not answer, trying again for %g s", self.url, self._patience_s)
+        try:
+            self.waiting(waited_s, why)
+        except BaseException:
+            self._gave_up = True
+            raise
+
     def _teaching(self, error: PyMongoError, waited_s: float) -> LedgerError:
-        text = self._server.redact(str(error))
+        text = _brief(self._server.redact(str(error)))
         if isinstance(error, ConnectionFailure):
             fix = f"nobody answered for {waited_s:.1f} s: check that the server runs and can be reached, then resume"
             fix += "" if self._met else "; a run that has not begun may keep its ledger in a file: --set ledger.url=ledger.sqlite"
         elif isinstance(error, OperationFailure) and error.code in (13, 18):
-            fix = f"the server refused the login: set ${USER_VARIABLE} and ${PASSWORD_VARIABLE} to a user that may write the database"
+            fix = (
+                f"the server refused the login: set ${USER_VARIABLE} and ${PASSWORD_VARIABLE}, or ${FILE_VARIABLE}, to a user that may "
+                "write the database"
+            )
         else:
             fix = "the server refused: check its log, then resume"
-        return LedgerError(f"ledger {self.url}: {fix} ({text})")
+        teaching = LedgerError(f"ledger {self.url}: {fix} ({text})")
+        teaching.errno = errno.EHOSTUNREACH if isinstance(error, ConnectionFailure) else None
+        return teaching
 
     def _id(self, *parts: str | int) -> str:
         return json.dumps([self.run, *parts])
@@ -325,9 +354,15 @@ def _client(server: ServerUrl, selection_s: float) -> Any:
                 w="majority",
                 journal=True,
                 readConcernLevel="majority",
+                readPreference="primary",
             )
     except (PyMongoError, UserWarning, ValueError, TypeError) as error:
         raise ConfigError(f"[ledger] url {server.text}: {server.redact(str(error))}") from None
+
+
+def _brief(text: str) -> str:
+    """What pymongo says, without its picture of all servers."""
+    return text.partition(", Timeout:")[0]
 
 
 def _insert_new(collection: Any, documents: Sequence[Document]) -> None:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from blockwise.errors import LedgerError, RunActive
 from blockwise.grid import PAGE_BLOCKS
-from blockwise.ledger.contract import Attempt, Bits, Booking, Driver, Marks, PageKey, unpack
+from blockwise.ledger.contract import Attempt, Bits, Booking, Driver, Marks, PageKey, Waiting, unpack, wait_quietly
 from blockwise.ledger.filesystem import on_network
 from blockwise.ledger.records import PAGE_BYTES, check_marks, fingerprint_json, mask, popcount, records, taken_over
 
@@ -82,6 +82,7 @@ class SqliteLedger:
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
         self.path = Path(path)
         self.url = str(path)
+        self.waiting: Waiting = wait_quietly
         _check_place(self.path, create)
         with self._errors():
             self._db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)

@@ -53,7 +53,7 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
     opened: WeakSet[Ledger] = WeakSet()
 
     def open_one() -> Ledger:
-        ledger = open_ledger(place, run="run-1", patience_s=10)
+        ledger = open_ledger(place, run="run-1", patience_s=60)
         opened.add(ledger)
         return ledger
 

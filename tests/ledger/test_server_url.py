@@ -1,13 +1,22 @@
+from pathlib import Path
+
 import pytest
 
-from blockwise.errors import ConfigError
-from blockwise.ledger.server_url import PASSWORD_VARIABLE, USER_VARIABLE, parse_url, without_credentials
+from blockwise.errors import ConfigError, MissingError
+from blockwise.ledger.server_url import (
+    FILE_VARIABLE,
+    PASSWORD_VARIABLE,
+    USER_VARIABLE,
+    parse_url,
+    refuse_shown_password,
+    without_credentials,
+)
 
 
 @pytest.fixture(autouse=True)
 def no_login(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delenv(USER_VARIABLE, raising=False)
-    monkeypatch.delenv(PASSWORD_VARIABLE, raising=False)
+    for name in (USER_VARIABLE, PASSWORD_VARIABLE, FILE_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.mark.parametrize(
@@ -66,3 +75,72 @@ def test_half_a_login_is_refused(monkeypatch: pytest.MonkeyPatch, there: str, mi
 
 def test_a_path_is_shown_as_it_is():
     assert without_credentials("/data/a@b/ledger.sqlite") == "/data/a@b/ledger.sqlite"
+
+
+# --- credentials files
+
+
+def credentials(folder: Path, text: str = "eve\np@w/7\n", mode: int = 0o600) -> Path:
+    file = folder / "login.txt"
+    file.write_text(text)
+    file.chmod(mode)
+    return file
+
+
+@pytest.mark.parametrize("place", ["option", "variable"])
+def test_the_login_comes_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str):
+    file = credentials(tmp_path)
+    url = (
+        f"mongodb://h,i/runs?replicaSet=rs&loginFile={file}&tls=true" if place == "option" else "mongodb://h,i/runs?replicaSet=rs&tls=true"
+    )
+    if place == "variable":
+        monkeypatch.setenv(FILE_VARIABLE, str(file))
+    server = parse_url(url)
+    assert server.login == {"username": "eve", "password": "p@w/7"}
+    assert server.raw == "mongodb://h,i/runs?replicaSet=rs&tls=true"
+    assert server.redact("eve p@w/7") == "*** ***"
+    assert without_credentials(url) == url, "a path is no secret, and the next start needs it"
+
+
+def test_a_file_named_in_the_url_comes_before_those_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "missing"))
+    monkeypatch.setenv(USER_VARIABLE, "ann")
+    assert parse_url(f"mongodb://h/?loginFile={credentials(tmp_path)}").login["username"] == "eve"
+    assert parse_url("mongodb://bob:x@h/").login == {}
+    assert without_credentials("mongodb://h/") == "mongodb://h/"
+
+
+@pytest.mark.parametrize("mode", [0o604, 0o640, 0o644, 0o602])
+def test_a_file_that_others_may_read_is_refused_with_the_way_out(tmp_path: Path, mode: int):
+    file = credentials(tmp_path, mode=mode)
+    with pytest.raises(ConfigError, match=f"others .mode {mode:04o}.: chmod 600 {file}") as caught:
+        parse_url(f"mongodb://h/?loginFile={file}")
+    assert "p@w" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "eve\n", "eve\npw-7\nmore\n", "\npw-7\n", "eve\n\n"])
+def test_a_file_that_does_not_hold_two_lines_is_refused_unseen(tmp_path: Path, text: str):
+    with pytest.raises(ConfigError, match="it holds two, the user and below it the password") as caught:
+        parse_url(f"mongodb://h/?loginFile={credentials(tmp_path, text)}")
+    assert "pw-7" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "says"), [("/nowhere/at/all", MissingError, "no credentials file"), ("a", ConfigError, "relative")]
+)
+def test_a_file_that_cannot_be_found_is_named(path: str, kind: type[Exception], says: str):
+    with pytest.raises(kind, match=says):
+        parse_url(f"mongodb://h/?loginFile={path}")
+
+
+@pytest.mark.parametrize(
+    "url", ["mongodb://eve:pw-7@h/db", "'mongodb+srv://eve:pw-7@h/db'", "mongodb://h/?tlsCertificateKeyFilePassword=pw-7"]
+)
+def test_a_password_on_the_command_line_is_refused_unseen(url: str):
+    with pytest.raises(ConfigError, match="seen by everybody") as caught:
+        refuse_shown_password(["cluster.workers=2", f"ledger.url={url}"])
+    assert "pw-7" not in str(caught.value)
+
+
+def test_other_values_of_the_command_line_are_let_through():
+    refuse_shown_password(["ledger.url=mongodb://h,i/db?replicaSet=rs", "ledger.url=a@b.sqlite", "input.path=mongodb://eve:pw@h"])
