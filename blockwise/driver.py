@@ -24,7 +24,7 @@ from blockwise.failures import is_disk_full
 from blockwise.grid import Ids
 from blockwise.lease import BlockError, Lease, Progress, Receipt
 from blockwise.leasing import Backlog, Flying, Pace, target_lease_s, tell_every_s
-from blockwise.presence import SILENT_WORKER_S, Activity
+from blockwise.presence import SILENT_WORKER_S, Activity, ended_for_memory
 from blockwise.status import SlowBlock
 from blockwise.worker import StageSpec, dismiss, drain, introduce, run_lease
 
@@ -322,12 +322,14 @@ class StageDriver:
     def _death(self, id: int, worker: str) -> BlockError:
         """Why a block is guilty of its worker's death."""
         last, limit_mb = self.activity.get(worker), self.cluster.memory_limit_mb
-        rss_mb = last.values.get("rss_mb", 0.0) if last is not None else 0.0
+        ended_mb = ended_for_memory(self.cluster.client, worker)
+        rss_mb = ended_mb or (last.values.get("rss_mb", 0.0) if last is not None else 0.0)
         if self.desk.overdue.get(worker) == (self.spec.key, id):
             text = f"TimeoutError: no step of the block may take longer than {self.settings.block_timeout_s:g} s ([run] block_timeout_s)"
             return BlockError(id, "timeout", text, "")
-        if limit_mb and rss_mb > OOM_FRACTION * limit_mb:
-            return BlockError(id, "memory", f"MemoryError: the worker died at {rss_mb:.0f} MB of {limit_mb:.0f} MB", "")
+        if ended_mb or (limit_mb and rss_mb > OOM_FRACTION * limit_mb):
+            most = f" of {limit_mb:.0f} MB" if limit_mb else ""
+            return BlockError(id, "memory", f"MemoryError: the worker died at {rss_mb:.0f} MB{most}", "")
         return BlockError(id, "died", "ProcessDied: the worker process died while this block, alone, was in it", "")
 
     # --- stopping --------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from tests.chaos.elsewhere import ROOT, Elsewhere
 from tests.chaos.gates import GatedTask, wait_for
 from tests.cluster import line, map_task
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(150)]
 
 BLOCKS = 200
 PAUSE_S = 0.1

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 BLOCKS = 120
 GATED = 61
-WORKER_BYTES = 700 << 20
+WORKER_BYTES = 400 << 20
 """Memory of a worker, beyond which Dask ends it."""
 
 
@@ -38,7 +38,7 @@ WORKER_BYTES = 700 << 20
 def workers() -> Iterator[LocalWorkers]:
     """Two worker processes that may be killed, and may not grow; whole runs work on them too."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distributed.system.MEMORY_LIMIT", WORKER_BYTES)
+        patch.setattr("distributed.system.MEMORY_LIMIT", 2 * WORKER_BYTES)
         with LocalWorkers(ClusterConfig(workers=2, device="cpu")) as cluster:
             cluster.memory_limit_mb = WORKER_BYTES / 1e6
             patch.setattr("blockwise.run.open_cluster", lambda config, context: nullcontext(cluster))
