@@ -35,7 +35,7 @@ def _text(error: BaseException) -> str:
 def classify(error: BaseException) -> FailureKind:
     """`memory`: may fit alone. `transient`: may pass later. `poison`: would fail again."""
     text = _text(error).lower()
-    if isinstance(error, MemoryError) or any(w in text for w in MEMORY_WORDS):
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or any(w in text for w in MEMORY_WORDS):
         return "memory"
     if isinstance(error, TRANSIENT) or is_disk_full(error) or any(w in text for w in TRANSIENT_WORDS):
         return "transient"

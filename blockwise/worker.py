@@ -20,6 +20,7 @@ from distributed.diagnostics.plugin import WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
 from blockwise.gpu_use import meter_of
+from blockwise.gpu import check_visible
 from blockwise.lease import Lease, Progress, Receipt
 from blockwise.leaving import departure
 from blockwise.pipeline import Pipeline
@@ -145,6 +146,7 @@ def pipeline_of(worker: Worker, key: str) -> Pipeline:
 
 def _make(worker: Worker, station: Station) -> Pipeline:
     spec = station.spec
+    check_visible(spec.device, str(worker.name))
 
     def alive() -> bool:
         return worker.status in (Status.running, Status.paused) and not station.draining

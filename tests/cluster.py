@@ -66,7 +66,7 @@ def drive(
     ledger = open_ledger(folder / "ledger.sqlite")
     events: list[Event] = []
     books = Books(task.name, Grid(task.domains(), task.spec()), ledger)
-    spec = StageSpec.of(task.name, task, "cpu", limits.get("block_timeout_s", 600.0))
+    spec = StageSpec.of(task.name, task, limits.pop("device", "cpu"), limits.get("block_timeout_s", 600.0))
     bus = Events(events.append)
     driver = StageDriver(workers, books, spec, settings=FolderConfig(**limits), events=bus, control=control or Control())
     if on_event is not None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -29,27 +31,63 @@ def end_in(seconds, dask_worker):
     return os.getpid()
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1])
-def test_a_signalled_worker_gives_back_what_it_has(workers, tmp_path, count, number):  # noqa: F811
-    victims = pids(workers)[:1]
-    gone = victims[0]
+def signalled(workers, folder, count, process, number):  # noqa: F811
+    """What became of 400 blocks when a process was signalled after the first of them."""
+    waiting = [process]
 
-    def end(event, driver):
-        if isinstance(event, BlocksDone) and victims:
-            os.kill(victims.pop(), number)
+    def signal_it(event, driver):
+        if isinstance(event, BlocksDone) and waiting:
+            os.kill(waiting.pop(), number)
 
-    task = map_task(tmp_path, 400, Faulty({}, count, pause_s=0.01))
-    run = drive(workers, tmp_path, task, on_event=end)
+    return drive(workers, folder, map_task(folder, 400, Faulty({}, count, pause_s=0.01)), on_event=signal_it)
+
+
+def assert_undisturbed(run, folder, count):  # noqa: F811
+    """Every block was computed once, none was blamed, and no worker was lost."""
     assert (run.state, run.books.done, run.attempts, run.told(WorkerLost)) == ("done", 400, [], [])
     assert computed(count, 400) == [1] * 400
-    assert np.array_equal(stored(tmp_path, 400), ramp(400))
+    assert np.array_equal(stored(folder, 400), ramp(400))
+
+
+def test_a_signalled_worker_gives_back_what_it_has(workers, tmp_path, count):  # noqa: F811
+    gone = pids(workers)[0]
+    run = signalled(workers, tmp_path, count, gone, signal.SIGUSR1)
+    assert_undisturbed(run, tmp_path, count)
     assert gone not in names(workers)
+
+
+@pytest.fixture
+def job_worker(workers, tmp_path):  # noqa: F811
+    """The keeper of one more worker, started as jobs start it."""
+    address = workers.client.scheduler.address
+    preloads = ["--preload", "blockwise.cluster.job_worker", "--preload-nanny", "blockwise.cluster.job_nanny"]
+    ports = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0", "--local-directory", str(tmp_path)]
+    before = len(workers.client.nthreads())
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "3", "--name", "job", *preloads, *ports]
+    log = (tmp_path / "keeper.log").open("w")
+    keeper = subprocess.Popen(command, stderr=log)
+    workers.client.wait_for_workers(before + 1, timeout=60)
+    yield keeper
+    keeper.kill()
+    keeper.wait()
+    log.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_signalled_job_gives_back_what_its_worker_has(workers, tmp_path, count, job_worker, number):  # noqa: F811
+    run = signalled(workers, tmp_path, count, job_worker.pid, number)
+    assert_undisturbed(run, tmp_path, count)
+    assert job_worker.wait(20) == 0, (tmp_path / "keeper.log").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_job_that_is_signalled_while_idle_ends(tmp_path, job_worker, number):
+    os.kill(job_worker.pid, number)
+    assert job_worker.wait(20) == 0, (tmp_path / "keeper.log").read_text()
 
 
 def test_a_worker_leaves_before_its_end(workers, tmp_path, count):  # noqa: F811
     (gone, *_) = workers.client.run(end_in, 3.0, workers=[next(iter(workers.client.nthreads()))]).values()
-    task = map_task(tmp_path, 300, Faulty({}, count, pause_s=0.03))
-    run = drive(workers, tmp_path, task)
-    assert (run.state, run.books.done, run.attempts, run.told(WorkerLost)) == ("done", 300, [], [])
-    assert computed(count, 300) == [1] * 300
+    run = drive(workers, tmp_path, map_task(tmp_path, 400, Faulty({}, count, pause_s=0.02)))
+    assert_undisturbed(run, tmp_path, count)
     assert gone not in names(workers)

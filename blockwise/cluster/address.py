@@ -3,9 +3,10 @@
 from typing import Any
 
 from blockwise.cluster import security
-from blockwise.cluster.settings import NETWORK_S, dask_settings, device_of
+from blockwise.cluster.settings import NETWORK_S, dask_settings
 from blockwise.config import ClusterConfig
 from blockwise.errors import BlockwiseError, ConfigError
+from blockwise.gpu import sees_cuda
 
 
 class AddressWorkers:
@@ -16,7 +17,7 @@ class AddressWorkers:
     def __init__(self, config: ClusterConfig) -> None:
         if not config.address:
             raise ConfigError('[cluster] kind = "address" needs address, e.g. address = "tcp://127.0.0.1:8786"')
-        self.address, self.device = config.address, device_of(config)
+        self.address, self.device = config.address, config.device
         self._security = security.given(config)
         self.client: Any = None
 
@@ -30,7 +31,25 @@ class AddressWorkers:
             self.client.wait_for_workers(1, timeout=60)
         except (OSError, TimeoutError) as error:
             raise BlockwiseError(f"no Dask scheduler with workers answers at {self.address}: {error}") from error
+        if self.device == "auto":
+            self.device = self._common_device()
         return self
+
+    def _common_device(self) -> str:
+        """The GPU where every worker sees one, the CPU where none does.
+
+        Raises
+        ------
+        ConfigError : some do.
+        """
+        seen: dict[str, bool] = self.client.run(sees_cuda, on_error="ignore")
+        if len(set(seen.values())) > 1:
+            without = ", ".join(sorted(w for w, sees in seen.items() if not sees)[:5])
+            raise ConfigError(
+                f"{sum(seen.values())} of {len(seen)} workers at {self.address} see a GPU, {without} do not: set [cluster] device = "
+                '"cpu", or start workers of one kind'
+            )
+        return "cuda" if any(seen.values()) else "cpu"
 
     def __exit__(self, *exc: object) -> None:
         if self.client is not None:

@@ -2,7 +2,8 @@
 
 Guaranteed: processes are spawned, never forked (tensorstore aborts after a fork); every port is bound to 127.0.0.1, that of the
 page and dashboard unless `[cluster] http_host` says otherwise; with `[cluster] tls` nobody else on this machine can talk to them; a dead
-worker is replaced; SIGINT is blocked in the threads that spawn, so that Ctrl-C never reaches a worker that is still starting.
+worker is replaced; a worker sees one GPU, and the same after it died; SIGINT is blocked in the threads that spawn, so that Ctrl-C never
+reaches a worker that is still starting.
 """
 
 import os
@@ -16,7 +17,8 @@ from typing import Any
 import psutil
 
 from blockwise.cluster import security
-from blockwise.cluster.settings import LEASE_SLOTS, dask_settings, device_of
+from blockwise.cluster.devices import Placement, place
+from blockwise.cluster.settings import LEASE_SLOTS, dask_settings
 from blockwise.config import ClusterConfig
 from blockwise.errors import BlockwiseError
 from blockwise.threads import threads_per_worker
@@ -35,11 +37,9 @@ class LocalWorkers:
     """A running local cluster and its client; a context manager that closes both."""
 
     def __init__(self, config: ClusterConfig) -> None:
-        from dask.system import CPU_COUNT
-
-        self.workers = config.workers or max(1, CPU_COUNT)
+        self.placement = place(config)
+        self.workers, self.device, self.note = self.placement.workers, self.placement.device, self.placement.note
         self.threads = threads_per_worker(config, self.workers)
-        self.device = device_of(config)
         self.http_host, self._security = config.http_host, security.local(config)
         self.memory_limit_mb = psutil.virtual_memory().total / self.workers / 1e6
         self._stack, self._asked_s = ExitStack(), 0.0
@@ -71,7 +71,7 @@ class LocalWorkers:
                 self.cluster = LocalCluster(
                     n_workers=self.workers,
                     threads_per_worker=LEASE_SLOTS,
-                    processes=True,
+                    worker_class=keepers(self.placement),
                     host="127.0.0.1",
                     protocol="tls://" if self._security else "tcp://",
                     security=self._security,
@@ -162,6 +162,19 @@ class LocalWorkers:
                     self.cluster.loop.add_callback(keeper.close)
         if len(keepers) < self.workers:
             self.cluster.scale(self.workers)
+
+
+def keepers(placement: Placement) -> type[Any]:
+    """Dask's keeper of a worker process, which starts it, again too, with the GPU of its number in its environment."""
+    from distributed import Nanny
+
+    class Keeper(Nanny):
+        """Numbers are names, and a keeper made anew takes the name of the one it replaces."""
+
+        def __init__(self, *args: Any, name: Any = 0, **options: Any) -> None:
+            super().__init__(*args, name=name, env=placement.environment(int(name)), **options)
+
+    return Keeper
 
 
 @contextmanager

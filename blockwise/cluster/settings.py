@@ -1,11 +1,7 @@
 """What Dask must be told before a cluster is made, and why. Job workers get the same by environment or command line."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
-from blockwise.config import ClusterConfig
-from blockwise.errors import ConfigError
 from blockwise.threads import thread_environment
 
 LEASE_SLOTS: int = 3
@@ -61,26 +57,3 @@ def http_routes() -> list[str]:
 
     others: list[str] = dask.config.get("distributed.scheduler.http.routes")
     return [*(m for m in others if m != PAGE), PAGE]
-
-
-def cuda_possible() -> bool:
-    """Whether this machine may have a CUDA device; asked before torch, whose import costs seconds."""
-    return not sys.platform.startswith("linux") or any(Path(p).exists() for p in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg"))
-
-
-def device_of(config: ClusterConfig) -> str:
-    """The device of `[cluster] device`; "auto" takes a CUDA device where torch sees one, and says nothing of CUDA elsewhere.
-
-    Raises
-    ------
-    ConfigError : a CUDA device is asked for and there is none: the CPU is never taken silently.
-    """
-    if config.device == "cpu" or (config.device == "auto" and not cuda_possible()):
-        return "cpu"
-    import torch
-
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ConfigError(f'[cluster] device = {config.device!r}, but torch sees no CUDA device here: set device = "cpu" to run without')
-    return config.device

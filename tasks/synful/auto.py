@@ -14,7 +14,7 @@ def device_memory(config: RunConfig) -> tuple[int, str]:
     """Bytes that a block may take, and the device they are on."""
     from dask.utils import parse_bytes
 
-    from blockwise.cluster.settings import device_of
+    from blockwise.cluster.devices import device_of
 
     device = device_of(config.cluster)
     if device == "cpu":
