@@ -215,7 +215,7 @@ def clean(
     everything: Annotated[bool, typer.Option("--all", help="Delete the output and the run folder too.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Sweep what killed writers left in the output of a run; with --all delete the run."""
+    """Sweep what killed writers and drivers left of a run (files, jobs); with --all delete the run."""
     from blockwise.upkeep import clean as clean_run
     from blockwise.upkeep import own_output
 
@@ -225,7 +225,8 @@ def clean(
         typer.confirm(question, abort=True)
     cleaned = clean_run(folder, everything=everything)
     gone = [name for name, deleted in (("the output", cleaned.output), ("the run folder", cleaned.folder)) if deleted]
-    typer.echo(f"{cleaned.leftovers} leftover files removed" + (f", {' and '.join(gone)} deleted" if gone else ""))
+    jobs = f", {cleaned.jobs} jobs cancelled" if cleaned.jobs else ""
+    typer.echo(f"{cleaned.leftovers} leftover files removed{jobs}" + (f", {' and '.join(gone)} deleted" if gone else ""))
 
 
 @app.command()
@@ -242,16 +243,9 @@ def doctor(json_: Json = False) -> None:
 
 def _configured(path: Path, overrides: list[str] | None) -> "RunConfig":
     """The configuration in a file, or the one that a run folder was last started with, with overrides and absolute paths."""
-    from blockwise.config import load_config, overridden, refuse_data, with_places
-    from blockwise.ledger.server_url import refuse_shown_password
-    from blockwise.run import task_class
-    from blockwise.upkeep import config_of
+    from blockwise.upkeep import configured
 
-    refuse_shown_password(overrides or ())
-    if path.is_dir():
-        refuse_data(path)
-    config = overridden(config_of(path), overrides or ()) if path.is_dir() else load_config(path, overrides or ())
-    return with_places(config, path, task_class(config).Options)
+    return configured(path, overrides or ())
 
 
 def _echo_json(values: Any) -> None:

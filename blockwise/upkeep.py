@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from blockwise.claim import claim_of
-from blockwise.config import RunConfig
+from blockwise.cluster.leftovers import jobs_folder, sweep
+from blockwise.config import RunConfig, load_config, overridden, refuse_data, with_places
 from blockwise.errors import BlockwiseError, PlanRefused
 from blockwise.events import State
 from blockwise.fingerprint import check, fingerprint
@@ -23,7 +24,8 @@ from blockwise.grid import PAGE_BLOCKS, Block, Grid
 from blockwise.heartbeat import SILENCE_S, drop_dead, is_local, process_lives, refuse_second
 from blockwise.ledger import Ledger, open_ledger
 from blockwise.ledger.contract import Booking, Marks, PageKey
-from blockwise.run import load_task
+from blockwise.ledger.server_url import refuse_shown_password
+from blockwise.run import load_task, task_class
 from blockwise.status import SlowBlock, Status
 from blockwise.storage import checksum, sweep_locks
 from blockwise.task import Picture, Task
@@ -220,21 +222,25 @@ def _provenance(starts: list[dict[str, object]]) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """What `clean` removed. `folder` and `output`: whether they are gone; a run folder that holds other files stays, with those."""
+    """What `clean` removed. `folder` and `output`: whether they are gone; a run folder that holds other files stays, with those.
+    `jobs`: how many of the run's jobs were cancelled."""
 
     leftovers: int
     folder: bool
     output: bool
+    jobs: int = 0
 
 
 def clean(path: str | Path, *, everything: bool = False) -> Cleaned:
-    """Sweep what killed writers left in the output; with `everything` delete the output and the run's files in its folder too.
+    """Sweep what killed writers left in the output, cancel jobs and delete certificates that a killed driver left.
+
+    With `everything` delete the output and the run's files in its folder too.
 
     Exports beside the output, and the marks of a run whose ledger is on a server, stay.
 
     Raises
     ------
-    RunActive : a driver lives.  MissingError : no run there.
+    RunActive : a driver lives.  MissingError : no run there.  QueueAway : SLURM does not answer, and jobs may be left.
     """
     folder = RunFolder.find(path)
     config = folder.load_config()
@@ -243,13 +249,15 @@ def clean(path: str | Path, *, everything: bool = False) -> Cleaned:
         refuse_second(str(path), drop_dead(ledger))
     finally:
         ledger.close()
+    cancelled = sweep(folder.run, folder.path) if jobs_folder(folder.path).exists() else 0
     output = own_output(path)
     leftovers = sweep_locks(output, older_s=0) if output else 0
     if everything:
         if output:
             shutil.rmtree(output)
+        shutil.rmtree(jobs_folder(folder.path), ignore_errors=True)
         folder.remove()
-    return Cleaned(leftovers, not folder.path.exists(), everything and output is not None)
+    return Cleaned(leftovers, not folder.path.exists(), everything and output is not None, cancelled)
 
 
 def own_output(path: str | Path) -> str | None:
@@ -273,3 +281,17 @@ def config_of(path: str | Path) -> RunConfig:
     """
     config = RunFolder.find(path).load_config()
     return config.model_copy(update={"run": config.run.model_copy(update={"folder": str(path)})})
+
+
+def configured(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration in a file, or the one that a run folder was last started with, with overrides and absolute paths.
+
+    Raises
+    ------
+    ConfigError, MissingError
+    """
+    refuse_shown_password(overrides)
+    if path.is_dir():
+        refuse_data(path)
+    config = overridden(config_of(path), overrides) if path.is_dir() else load_config(path, overrides)
+    return with_places(config, path, task_class(config).Options)

@@ -74,14 +74,14 @@ def test_only(script: str | Path) -> str:
     return _slurm("sbatch", "--test-only", str(script)).removeprefix("sbatch: ").strip()
 
 
-def queue(name: str) -> dict[str, QueuedJob]:
-    """This user's jobs of one name by id, those that ended a moment ago included.
+def queue(*names: str) -> dict[str, QueuedJob]:
+    """This user's jobs of these names by id, those that ended a moment ago included.
 
     Raises
     ------
     QueueAway, JobError
     """
-    out = _slurm("squeue", "--noheader", "--user", getpass.getuser(), "--name", name, "--states=all", "--format=%i|%T|%r|%k")
+    out = _slurm("squeue", "--noheader", "--user", getpass.getuser(), "--name", ",".join(names), "--states=all", "--format=%i|%T|%r|%k")
     rows = (line.split("|", 3) for line in out.splitlines() if line.count("|") >= 3)
     return {id: QueuedJob(id, state, comment.strip(), reason) for id, state, reason, comment in rows}
 

@@ -41,9 +41,10 @@ def _of_jobs(config: ClusterConfig, context: RunContext) -> Preview:
     from blockwise.cluster.slurm import job_script, memory_bytes, tested
 
     script = job_script(config, context)
+    details, refusals = {"job script": "\n" + script.rstrip()}, tuple[str, ...]()
     try:
-        details, refusals = {"SLURM": tested(script), "job script": "\n" + script.rstrip()}, ()
+        details["SLURM"] = tested(script)
     except JobError as error:
-        details, refusals = {"job script": "\n" + script.rstrip()}, (f"SLURM takes no such job: {error}",)
+        refusals = (f"SLURM takes no such job: {error}",)
     workers = config.max_jobs * workers_per_job(config)
     return Preview(workers, config.max_jobs * memory_bytes(config), f"{config.max_jobs} jobs", details, refusals)

@@ -33,6 +33,7 @@ from distributed.utils import get_ip
 from blockwise.cluster import jobs, security
 from blockwise.cluster.context import RunContext
 from blockwise.cluster.keeper import Keeper, Submission
+from blockwise.cluster.leftovers import CERTIFICATES, job_name, jobs_folder, sweep
 from blockwise.cluster.settings import LEASE_SLOTS, NETWORK_S, dask_settings
 from blockwise.config import ClusterConfig
 from blockwise.errors import BlockwiseError, ConfigError, JobError
@@ -43,24 +44,12 @@ WARNING_S: int = 120
 DEATH_TIMEOUT_S: int = 60
 """A job's worker that finds no scheduler for so long ends."""
 CLOSE_S: float = 15.0
-FOLDER, CERTIFICATES = "jobs", "certificates."
-"""Of the run folder: logs of jobs, and the certificates of a driver."""
 ANYWHERE = "tls://DRIVER:PORT"
 """Stands in a script that is only shown for the address that the driver will have."""
 JOB_WORKER, JOB_NANNY = "blockwise.cluster.job_worker", "blockwise.cluster.job_nanny"
 """What the processes of a job load before they start."""
 NODE = "blockwise.cluster.node"
 """The module that starts a job's workers."""
-
-
-def job_name(run: str) -> str:
-    """The name of a run's jobs."""
-    return f"bw-{run}"
-
-
-def folder_of(run_folder: Path) -> Path:
-    """Where logs and certificates of a run's jobs lie."""
-    return run_folder / FOLDER
 
 
 class WorkerJob(SLURMJob):
@@ -121,7 +110,7 @@ class SlurmWorkers:
         self.device = job_device(config)
         self.memory_limit_mb = memory_bytes(config) / workers_per_job(config) / 1e6
         self.token = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(3).hex()}"
-        self.folder = folder_of(context.folder)
+        self.folder = jobs_folder(context.folder)
         self.keeper = Keeper(self, job_name(context.run), self.token, config.max_jobs, self._log, context.tell)
         self.client: Any = None
         self.cluster: Any = None
@@ -277,7 +266,7 @@ class SlurmWorkers:
 def job_options(config: ClusterConfig, context: RunContext, certificates: Path | None, *, comment: str) -> dict[str, Any]:
     """A job as keywords of dask-jobqueue."""
     count = workers_per_job(config)
-    log = str(folder_of(context.folder)).replace("%", "%%") + "/%j.log"
+    log = str(jobs_folder(context.folder)).replace("%", "%%") + "/%j.log"
     directives = ["-N 1", "--no-requeue", f"--signal=B:USR1@{WARNING_S}", f"--comment={comment}", *jobs.quoted([f"--output={log}"])]
     directives += [f"--gres=gpu:{config.gpus}"] if config.gpus else []
     directives += ["--exclusive"] if config.whole_node else []
@@ -317,7 +306,7 @@ def exports(config: ClusterConfig, certificates: Path | None) -> list[str]:
 
 def job_script(config: ClusterConfig, context: RunContext) -> str:
     """The script that would be submitted; the driver's address, its comment and the certificates' folder are made when it runs."""
-    certificates = None if config.tls is False else folder_of(context.folder) / f"{CERTIFICATES}DRIVER"
+    certificates = None if config.tls is False else jobs_folder(context.folder) / f"{CERTIFICATES}DRIVER"
     options = job_options(config, context, certificates, comment="DRIVER")
     return str(WorkerJob(ANYWHERE if certificates else ANYWHERE.replace("tls", "tcp"), name="NAME", **options).job_script())
 
@@ -362,20 +351,3 @@ def driver_host(config: ClusterConfig) -> str:
         if not security.is_loopback(found):
             return found
     return str(get_ip())
-
-
-# --- what a dead driver left -----------------------------------------------------------------------------------------------------------
-
-
-def sweep(run: str, folder: Path, *, waiting_only: bool = False) -> int:
-    """Cancel a run's jobs (or those alone that wait) and delete its certificates, when no driver lives; how many jobs it were.
-
-    Raises
-    ------
-    JobError, QueueAway : SLURM does not answer; the certificates are deleted all the same.
-    """
-    for left in folder_of(folder).glob(f"{CERTIFICATES}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    found = [job for job in jobs.queue(job_name(run)).values() if not job.ended and (job.waits or not waiting_only)]
-    jobs.cancel(job.id for job in found)
-    return len(found)
