@@ -197,6 +197,8 @@ class StageDriver:
             self.activity[worker] = Activity(time.monotonic(), message["activity"])
         elif "overdue" in message:
             self.desk.overdue[worker] = self.spec.key, message["overdue"]
+        elif "leaving" in message:
+            self.events.message(f"Worker {worker} leaves: {message['leaving']}.")
 
     def _progressed(self, worker: str, progress: Progress) -> None:
         flying = self._flying.get(progress.lease)
