@@ -34,7 +34,7 @@ ROOMS = (
     "reduce",
     "claim snapshot run upkeep",
     "monitor",
-    "download unpack models models_command doctor",
+    "download unpack models models_command submit_command doctor",
     "cli",
     "testing",
 )
