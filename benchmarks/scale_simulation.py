@@ -307,8 +307,9 @@ class SimulatedWorkers:
     def count(self) -> int:
         return len(self.client.workers)
 
-    def want(self, leases: int) -> None:
+    def want(self, leases: int) -> str:
         """The workers of a simulation are all there."""
+        return ""
 
 
 def stage_spec(stage: str) -> StageSpec:
