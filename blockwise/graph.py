@@ -28,23 +28,53 @@ SLACK: float = 1e-6
 """Voxels by which a border in world units may miss one by rounding."""
 
 
-def dependencies(stages: Sequence[Task], stage: Task) -> tuple[Dependency, ...]:
-    """What a stage of a run needs of the earlier ones; where it does not say, all of each.
+class Graph:
+    """The stages of a run and what each needs of earlier ones; where one does not say, all of each.
 
     Raises
     ------
-    ConfigError : it names a stage that does not come before it.
+    ConfigError : two stages of one name, or one that reads a stage which does not come before it.
     """
-    before = [s.name for s in stages[: list(stages).index(stage)]]
-    wanted = stage.upstream()
-    if wanted is None:
-        return tuple(Dependency(name, "stage") for name in before)
-    for dependency in wanted:
-        if dependency.stage not in before:
-            raise ConfigError(
-                f"stage {stage.name!r} reads stage {dependency.stage!r}, which does not come before it; those are: {', '.join(before) or 'none'}"
-            )
-    return tuple(wanted)
+
+    def __init__(self, stages: Sequence[Task]) -> None:
+        self.stages = tuple(stages)
+        self.dependencies: dict[str, tuple[Dependency, ...]] = {}
+        for stage in self.stages:
+            if stage.name in self.dependencies:
+                raise ConfigError(f"two stages of the run are called {stage.name!r}: give one of them another name")
+            self.dependencies[stage.name] = self._checked(stage)
+        grids = {stage.name: Grid(stage.domains(), stage.spec()) for stage in self.stages}
+        self.under = {
+            (name, d.stage): Under(grids[name], grids[d.stage], d.reach)
+            for name, wanted in self.dependencies.items()
+            for d in wanted
+            if d.reads != "stage"
+        }
+        """Who lies under whom, by names of stage and earlier stage, where it is not needed whole."""
+
+    def _checked(self, stage: Task) -> tuple[Dependency, ...]:
+        before, wanted = tuple(self.dependencies), stage.upstream()
+        if wanted is None:
+            return tuple(Dependency(name, "stage") for name in before)
+        for dependency in wanted:
+            if dependency.stage not in before:
+                known = ", ".join(before) or "none"
+                raise ConfigError(f"stage {stage.name!r} reads {dependency.stage!r}, which does not come before it; before it: {known}")
+        return tuple(wanted)
+
+    def together(self) -> list[list[int]]:
+        """For each stage those that may be at work at the same time, itself included, by their places."""
+        after: dict[str, set[str]] = {}
+        for stage in self.stages:  # stages that have ended before it begins
+            whole = [d.stage for d in self.dependencies[stage.name] if d.reads == "stage"]
+            after[stage.name] = {name for other in whole for name in (other, *self._upstream(other))}
+        names = [stage.name for stage in self.stages]
+        return [[j for j, b in enumerate(names) if b not in after[a] and a not in after[b]] for a in names]
+
+    def _upstream(self, name: str) -> set[str]:
+        """All that a stage reads, and what they read: they end before it."""
+        found = {d.stage for d in self.dependencies[name]}
+        return found.union(*(self._upstream(other) for other in found))
 
 
 class Under:
@@ -114,9 +144,10 @@ def _map(below: Domain, above: Domain) -> tuple[list[int], npt.NDArray[np.float6
         if axes[i] < 0:
             continue
         if below.units[axes[i]] != above.units[i]:
+            units = [unit or "voxels" for unit in (below.units[axes[i]], above.units[i])]
             raise ConfigError(
-                f"domain {below.name!r}, axis {name!r}: one stage counts in {below.units[axes[i]] or 'voxels'!r}, the stage that it reads in "
-                f"{above.units[i] or 'voxels'!r}: give both the same unit"
+                f"domain {below.name!r}, axis {name!r}: one stage counts in {units[0]!r}, the stage that it reads in {units[1]!r}: give "
+                "both the same unit"
             )
         scale[i] = below.voxel_size[axes[i]] / above.voxel_size[i]
         shift[i] = (below.offset[axes[i]] - above.offset[i]) / above.voxel_size[i]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from blockwise.errors import AlignmentError, PlanRefused
+from blockwise.graph import Graph
 from blockwise.grid import Block, Grid
 from blockwise.storage import free_bytes
 from blockwise.task import OutputLayout, Task
@@ -26,7 +27,11 @@ WORKER_BASE_BYTES: int = 650 << 20
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """One stage as it would run. `read_factor`: voxels read per voxel of core, for context is read more than once."""
+    """One stage as it would run.
+
+    read_factor : voxels read per voxel of core, for context is read more than once.
+    reads : earlier stages that blocks wait for, and in which way: "noise (region)".
+    """
 
     name: str
     main: bool
@@ -38,6 +43,7 @@ class StagePlan:
     output_bytes: int
     read_factor: float
     memory: Mapping[str, int]
+    reads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,9 @@ def make_plan(
     pilot_s: float = inf,
 ) -> Plan:
     """Plan a run of `task` on `workers` workers that share the `memory_bytes` of a place."""
-    stages = tuple(_stage_plan(s, s is task) for s in task.stages())
-    worker_bytes = WORKER_BASE_BYTES + max(sum(s.memory.values()) for s in stages)
+    graph = Graph(task.stages())
+    stages = tuple(_stage_plan(s, s is task, graph) for s in graph.stages)
+    worker_bytes = WORKER_BASE_BYTES + max(sum(sum(stages[i].memory.values()) for i in at_once) for at_once in graph.together())
     output_bytes = sum(s.output_bytes for s in stages)
     path = task.output_path()
     free = free_bytes(path) if path else 0
@@ -126,7 +133,7 @@ def _listed(value: object) -> Sequence[object]:
     return value if isinstance(value, (list, tuple)) else (value,)
 
 
-def _stage_plan(task: Task, main: bool) -> StagePlan:
+def _stage_plan(task: Task, main: bool, graph: Graph) -> StagePlan:
     spec, grid = task.spec(), Grid(task.domains(), task.spec())
     full = prod(n + b + a for n, (b, a) in zip(spec.shape, spec.context, strict=True))
     return StagePlan(
@@ -140,6 +147,7 @@ def _stage_plan(task: Task, main: bool) -> StagePlan:
         output_bytes=sum(prod(o.shape) * o.itemsize for o in task.outputs()),
         read_factor=full / prod(spec.shape),
         memory=dict(task.memory()),
+        reads=tuple(f"{d.stage} ({d.reads})" for d in graph.dependencies[task.name]),
     )
 
 

@@ -164,7 +164,8 @@ class Readiness:
     def _waiting_in(self, key: tuple[int, int], page: Waiting) -> Ids:
         """The blocks of a page of which nothing is decided yet."""
         ids = self.books.todo(*key)
-        return ids[np.unpackbits(page.let_go)[self._positions(key, ids)] == 0]
+        left: Ids = ids[np.unpackbits(page.let_go)[self._positions(key, ids)] == 0]
+        return left
 
     def _positions(self, key: tuple[int, int], ids: Ids) -> Ids:
         return np.asarray(ids - (int(self.books.grid.starts[key[0]]) + key[1] * PAGE_BLOCKS), np.int64)

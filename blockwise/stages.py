@@ -15,7 +15,7 @@ from blockwise.books import Books
 from blockwise.desk import Desk
 from blockwise.driver import Source, StageDriver
 from blockwise.events import StageFinished, StageStarted
-from blockwise.graph import Under, dependencies
+from blockwise.graph import Graph
 from blockwise.ledger.contract import Booking
 from blockwise.readiness import Need, Readiness
 from blockwise.task import FrozenResult, Task
@@ -72,7 +72,8 @@ class RunStages:
 
     def __init__(self, tasks: Sequence[Task], main: Task, accounts: Mapping[str, Books], desk: Desk, device: str) -> None:
         self.desk, self._device = desk, device
-        self.stages = [_stage_run(tasks, task, accounts, main) for task in tasks]
+        graph = Graph(tasks)
+        self.stages = [_stage_run(graph, task, accounts, main) for task in tasks]
 
     @property
     def over(self) -> bool:
@@ -169,15 +170,14 @@ class RunStages:
         )
 
 
-def _stage_run(tasks: Sequence[Task], task: Task, accounts: Mapping[str, Books], main: Task) -> StageRun:
-    books, wanted = accounts[task.name], dependencies(tasks, task)
-    needs = []
+def _stage_run(graph: Graph, task: Task, accounts: Mapping[str, Books], main: Task) -> StageRun:
+    wanted, needs = graph.dependencies[task.name], []
     for dependency in wanted:
         if dependency.reads != "stage":
-            other = accounts[dependency.stage]
-            under = Under(books.grid, other.grid, dependency.reach)
-            needs.append(Need(other, under.counterparts, under if dependency.reads == "region" else None))
-    return StageRun(task, books, task is main, frozenset(d.stage for d in wanted if d.reads == "stage"), tuple(needs))
+            under = graph.under[task.name, dependency.stage]
+            needs.append(Need(accounts[dependency.stage], under.counterparts, under if dependency.reads == "region" else None))
+    whole = frozenset(d.stage for d in wanted if d.reads == "stage")
+    return StageRun(task, accounts[task.name], task is main, whole, tuple(needs))
 
 
 def _lost_domains(books: Books) -> set[str]:

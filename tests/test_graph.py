@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from blockwise import graph
 from blockwise.errors import ConfigError
 from blockwise.geometry import Domain
-from blockwise.graph import Under, any_in, dependencies
+from blockwise.graph import Graph, Under, any_in
 from blockwise.grid import Grid, GridSpec
 from blockwise.task import Dependency
 from tests.steps import Steps
@@ -137,15 +137,35 @@ class Named(Steps):
 
 
 def test_stages_that_say_nothing_need_all_that_is_before():
-    stages = [Named("a", None), Named("b", [Dependency("a")]), Named("c", None)]
-    assert [dependencies(stages, s) for s in stages] == [
-        (),
-        (Dependency("a", "region"),),
-        (Dependency("a", "stage"), Dependency("b", "stage")),
-    ]
+    graph_ = Graph([Named("a", None), Named("b", [Dependency("a")]), Named("c", None)])
+    assert graph_.dependencies == {
+        "a": (),
+        "b": (Dependency("a", "region"),),
+        "c": (Dependency("a", "stage"), Dependency("b", "stage")),
+    }
+    assert list(graph_.under) == [("b", "a")]
 
 
-def test_a_stage_cannot_read_a_later_one():
-    stages = [Named("a", None), Named("b", [Dependency("c")]), Named("c", None)]
-    with pytest.raises(ConfigError, match=r"'c', which does not come before it; those are: a"):
-        dependencies(stages, stages[1])
+@pytest.mark.parametrize(
+    ("stages", "together"),
+    [
+        ([("a", None), ("b", None)], [[0], [1]]),
+        ([("a", None), ("b", [Dependency("a")]), ("c", None)], [[0, 1], [0, 1], [2]]),
+        ([("a", None), ("b", []), ("c", [Dependency("b", "stage")])], [[0, 1, 2], [0, 1], [0, 2]]),
+        ([("a", None), ("b", [Dependency("a")]), ("c", [Dependency("b", "stage")])], [[0, 1], [0, 1], [2]]),
+    ],
+)
+def test_stages_that_may_meet_in_a_worker_are_known(stages, together):
+    assert Graph([Named(*s) for s in stages]).together() == together
+
+
+@pytest.mark.parametrize(
+    ("stages", "what"),
+    [
+        ([("a", None), ("b", [Dependency("c")]), ("c", None)], r"'b' reads 'c', which does not come before it; before it: a"),
+        ([("a", None), ("a", None)], "two stages of the run are called 'a'"),
+    ],
+)
+def test_what_is_no_graph_is_refused(stages, what):
+    with pytest.raises(ConfigError, match=what):
+        Graph([Named(*s) for s in stages])
