@@ -50,11 +50,14 @@ class ModelError(BlockwiseError, ValueError):
 
 
 class JobError(BlockwiseError, RuntimeError):
-    """A job scheduler refused a job, or jobs end before their workers connect; in the scheduler's own words."""
+    """A job scheduler refused a job, or jobs end before their workers connect; in the scheduler's own words.
 
+    away : it did not answer, which says nothing of the job; asked again later it may.
+    """
 
-class QueueAway(JobError):
-    """The job scheduler does not answer now; asked again later it may."""
+    def __init__(self, text: str, *, away: bool = False) -> None:
+        super().__init__(text)
+        self.away = away
 
 
 class DependencyError(BlockwiseError, ImportError):

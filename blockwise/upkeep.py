@@ -240,7 +240,7 @@ def clean(path: str | Path, *, everything: bool = False) -> Cleaned:
 
     Raises
     ------
-    RunActive : a driver lives.  MissingError : no run there.  QueueAway : SLURM does not answer, and jobs may be left.
+    RunActive : a driver lives.  MissingError : no run there.  JobError : SLURM does not answer, and jobs may be left.
     """
     folder = RunFolder.find(path)
     config = folder.load_config()

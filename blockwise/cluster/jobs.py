@@ -1,7 +1,7 @@
 """SLURM's commands as functions: submit, test, list, cancel. No Dask here, and nothing is kept.
 
 Every call ends within `ANSWER_S` (sbatch hangs at some sites' job limits). A controller that does not answer is told apart from one that
-refuses: the first raises QueueAway and means nothing, the second JobError with SLURM's own words. Ctrl-C does not reach a command, and
+refuses: both raise JobError with its words, the first with `away`, which means nothing for the job. Ctrl-C does not reach a command, and
 passwords of a ledger's server do not reach a job.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from blockwise.errors import JobError, QueueAway
+from blockwise.errors import JobError
 
 ANSWER_S: float = 60.0
 """What one command may take."""
@@ -55,7 +55,7 @@ def submit(script: str | Path, *options: str) -> str:
 
     Raises
     ------
-    JobError : SLURM refuses it.  QueueAway : SLURM does not answer; it may have the job nevertheless.
+    JobError : SLURM refuses it; away: SLURM does not answer, and may have the job nevertheless.
     """
     words = _slurm("sbatch", "--parsable", *options, str(script))
     found = re.search(r"^\d+", words, re.MULTILINE)
@@ -69,7 +69,7 @@ def test_only(script: str | Path) -> str:
 
     Raises
     ------
-    JobError : it would be refused.  QueueAway : no answer.
+    JobError : it would be refused, or there is no answer (away).
     """
     return _slurm("sbatch", "--test-only", str(script)).removeprefix("sbatch: ").strip()
 
@@ -79,7 +79,7 @@ def queue(*names: str) -> dict[str, QueuedJob]:
 
     Raises
     ------
-    QueueAway, JobError
+    JobError
     """
     out = _slurm("squeue", "--noheader", "--user", getpass.getuser(), "--name", ",".join(names), "--states=all", "--format=%i|%T|%r|%k")
     rows = (line.split("|", 3) for line in out.splitlines() if line.count("|") >= 3)
@@ -91,7 +91,7 @@ def cancel(ids: Iterable[str]) -> None:
 
     Raises
     ------
-    QueueAway, JobError
+    JobError
     """
     if given := sorted(ids):
         _slurm("scancel", "--quiet", *given)
@@ -122,11 +122,11 @@ def _slurm(program: str, *arguments: str) -> str:
     except FileNotFoundError:
         raise JobError(f'{program} is not on PATH: [cluster] kind = "slurm" works where SLURM\'s commands do, on a login node') from None
     except subprocess.TimeoutExpired:
-        raise QueueAway(f"{program} did not answer within {ANSWER_S:.0f} s") from None
+        raise JobError(f"{program} did not answer within {ANSWER_S:.0f} s", away=True) from None
     if done.returncode == 0:
         return done.stdout or done.stderr
     words = _words(done.stderr or done.stdout)
-    raise (QueueAway if AWAY.search(words) else JobError)(f"{program}: {words}")
+    raise JobError(f"{program}: {words}", away=AWAY.search(words) is not None)
 
 
 def _words(text: str) -> str:

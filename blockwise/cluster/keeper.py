@@ -16,7 +16,7 @@ from typing import Protocol
 
 from blockwise.cluster import jobs
 from blockwise.cluster.jobs import QueuedJob
-from blockwise.errors import JobError, QueueAway
+from blockwise.errors import JobError
 from blockwise.events import Level
 
 TICK_S: float = 2.0
@@ -138,7 +138,7 @@ class Keeper:
             return
         first, most = WAIT_S
         self._not_before_s = now_s + min(most, first * 2**self._rounds)
-        if not refused or not isinstance(refused[-1].refusal, QueueAway):
+        if not refused or not all(s.refusal.away for s in refused if s.refusal):
             self._rounds += 1
         why = str(refused[-1].refusal) if refused else self._obituary(died[-1], queue.get(died[-1].id))
         if self._rounds >= TRIES and len(gone) == len(known):

@@ -29,7 +29,7 @@ def sweep(run: str, run_folder: Path, *, waiting_only: bool = False) -> int:
 
     Raises
     ------
-    JobError, QueueAway : SLURM does not answer; the certificates are deleted all the same.
+    JobError : SLURM does not answer; the certificates are deleted all the same.
     """
     for left in jobs_folder(run_folder).glob(f"{CERTIFICATES}*"):
         shutil.rmtree(left, ignore_errors=True)

@@ -25,8 +25,13 @@ def main(arguments: Sequence[str]) -> int:
         os.execv(command[0], command)
     own = environments(os.environ, int(count))
     workers = [subprocess.Popen(_named(command, i), env=environment) for i, environment in enumerate(own)]
+
+    def pass_on(number: int, frame: object) -> None:
+        for worker in workers:
+            worker.send_signal(number)
+
     for number in PASSED_ON:
-        signal.signal(number, lambda n, frame: [w.send_signal(n) for w in workers] and None)
+        signal.signal(number, pass_on)
     return max(abs(worker.wait()) for worker in workers)
 
 

@@ -316,7 +316,7 @@ def tested(script: str) -> str:
 
     Raises
     ------
-    JobError : it would be refused.  QueueAway : no answer.
+    JobError : it would be refused, or there is no answer (away).
     """
     with tempfile.NamedTemporaryFile("w", suffix=".sh") as file:
         file.write(script)
