@@ -7,7 +7,7 @@ Emitted by the driver, from its one thread; a subscriber that raises is dropped 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from blockwise.redaction import redact
 
@@ -110,7 +110,7 @@ FREE_TEXT = ("text", "error", "traceback", "reason")
 def without_secrets(event: AnyEvent) -> AnyEvent:
     """The event with its free texts redacted; the event itself where nothing is to hide."""
     texts = {name: getattr(event, name) for name in FREE_TEXT if hasattr(event, name)}
-    changed = {name: safe for name, text in texts.items() if (safe := redact(text)) != text}
+    changed: dict[str, Any] = {name: safe for name, text in texts.items() if (safe := redact(text)) != text}
     return replace(event, **changed) if changed else event
 
 

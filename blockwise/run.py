@@ -18,6 +18,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from blockwise.audience import Audience
 from blockwise.books import Books
 from blockwise.claim import check_claim, check_exports, check_same_output, claim_output
 from blockwise.cluster import open_cluster
@@ -190,6 +191,7 @@ class Run:
     cluster: Any = None
     control: Control = field(default_factory=Control)
     outage: Outage = field(init=False)
+    audience: Audience = field(default_factory=Audience)
 
     def __post_init__(self) -> None:
         self.outage = self.ledger.waiting = Outage(self.ledger.url, self.events, self._gives_up)
@@ -275,6 +277,7 @@ class Run:
             return self._work_off(driver)
         except BaseException as error:
             self.state, self.message, self.dispatch = "interrupted", f"{type(error).__name__}: {error}", None
+            self.outage.message = ""
             if not is_away(error):
                 raise
             self.events.message(f"Stopped: {error}", "error")
@@ -289,6 +292,7 @@ class Run:
             with open_cluster(self.config.cluster, self._context()) as self.cluster:
                 self._announce()
                 state = self._dispatched()
+                self._show_end(state)
             if state == "done":
                 self.ledger.commit(Booking(values={"finished": self._signature()}))
         return state
@@ -305,6 +309,12 @@ class Run:
         self.message, self.dispatch = desk.message, None
         stages.abandon()
         return state
+
+    def _show_end(self, state: State) -> None:
+        """Let those who have the page open see how the run ended, before its server goes."""
+        self.state = state
+        if not self.control.stop:
+            self.audience.see_off(state)
 
     def _announce(self) -> None:
         self.cluster.show(self)

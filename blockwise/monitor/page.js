@@ -53,6 +53,11 @@ function table(id, header, rows, right) {
   byId(id).replaceChildren(head, element("tbody", "", ...rows.map((r) => element("tr", "", ...cells("td", r)))));
 }
 
+function box(pen, colour, x, y, side, gap) {
+  pen.fillStyle = colour;
+  pen.fillRect(x, y, side - gap, side - gap);
+}
+
 function drawHead(s, share) {
   document.title = `${Math.floor(share * 100)} % ${s.run}`;
   show("run", s.run);
@@ -73,21 +78,37 @@ function drawProgress(s, share) {
     ["done", `${(Math.floor(share * 1000) / 10).toFixed(1)} %`],
     ["blocks", `${count(s.blocks.done)} of ${count(s.blocks.total)}`],
     ["failed", count(s.blocks.failed), s.blocks.failed ? "bad" : ""],
+    s.blocks.orphans > 0 && ["orphans", count(s.blocks.orphans), "bad"],
     live && ["running", count(s.blocks.running)],
     live && ["blocks/s", rate(s.blocks_per_s)],
     live && ["throughput", `${bytes(s.bytes_per_s)}/s`],
     live && ["time left", duration(s.eta_s)],
     ["elapsed", duration(s.elapsed_s)],
     s.blocks.masked > 0 && ["masked", count(s.blocks.masked)],
+    s.lost > 0 && ["leases lost", count(s.lost)],
   ].filter(Boolean);
   byId("figures").replaceChildren(...figures.map(([name, value, style]) =>
     element("div", style, element("dt", "", name), element("dd", "", value))));
 }
 
+function spentBar(spent) {
+  const parts = [["read", spent.read_s], ["done", spent.compute_s], ["write", spent.write_s]];
+  const all = parts.reduce((sum, part) => sum + part[1], 0);
+  if (!all) return "–";
+  const bar = element("span", "stack", ...parts.map(([style, seconds]) => {
+    const piece = element("i", style);
+    piece.style.width = `${100 * seconds / all}%`;
+    return piece;
+  }));
+  bar.title = `read ${duration(spent.read_s)}, compute ${duration(spent.compute_s)}, write ${duration(spent.write_s)}, summed over workers`;
+  return bar;
+}
+
 function drawStages(s) {
-  const rows = s.stages.map((g) => [g.name, g.state,
-    ...[g.blocks.done, g.blocks.total, g.blocks.failed, g.blocks.running, g.blocks.masked].map(count)]);
-  table("stages", ["stage", "state", "done", "total", "failed", "running", "masked"], rows, [2, 3, 4, 5, 6]);
+  const orphans = s.stages.some((g) => g.blocks.orphans), masked = s.stages.some((g) => g.blocks.masked);
+  const columns = ["done", "total", "failed", "running", masked && "masked", orphans && "orphans"].filter(Boolean);
+  const rows = s.stages.map((g) => [g.name, g.state, ...columns.map((c) => count(g.blocks[c])), spentBar(g.spent)]);
+  table("stages", ["stage", "state", ...columns, "time in steps"], rows, columns.map((c, i) => i + 2));
 }
 
 function steps(w) {
@@ -104,12 +125,32 @@ function busy(share) {
   return element("span", "", element("span", "meter", fill), `${Math.round(100 * share)} %`);
 }
 
+function gpu(w) {
+  if (w.gpu === null && w.gpu_mb === null) return element("span", "faint", "none");
+  const memory = w.gpu_mb === null ? "" : ` ${bytes(w.gpu_mb * 1e6)}${w.gpu_total_mb === null ? "" : ` of ${bytes(w.gpu_total_mb * 1e6)}`}`;
+  return w.gpu === null ? element("span", "", memory) : element("span", "", busy(w.gpu), element("span", "faint", memory));
+}
+
 function drawWorkers(s) {
   byId("worker-section").hidden = !s.workers.length;
-  show("worker-title", plural(s.workers.length + s.hidden.workers, "worker"));
-  const rows = s.workers.map((w) => [w.name, steps(w), busy(w.busy), bytes(w.rss_mb * 1e6), count(w.blocks_done)]);
-  table("workers", ["worker", "read · compute · write", "compute busy", "memory", "blocks done"], rows, [3, 4]);
-  show("worker-more", s.hidden.workers ? `and ${plural(s.hidden.workers, "more worker")}` : "");
+  show("worker-title", plural(s.fleet.length, "worker"));
+  show("worker-shown", s.hidden.workers ? `The ${count(s.workers.length)} that have done the fewest blocks:` : "");
+  const rows = s.workers.map((w) => [w.name, steps(w), busy(w.busy), gpu(w), bytes(w.rss_mb * 1e6), count(w.blocks_done)]);
+  table("workers", ["worker", "read · compute · write", "compute busy", "GPU busy", "memory", "blocks done"], rows, [4, 5]);
+  drawFleet(s);
+}
+
+const FLEET = { c: ["computing", "done"], r: ["reading", "read"], w: ["writing", "write"], i: ["idle", "pending"] };
+
+function drawFleet(s) {  // a square per worker, where not each has a line
+  byId("fleet-box").hidden = !s.hidden.workers;
+  if (!s.hidden.workers) return;
+  const letters = [...s.fleet], side = letters.length > 2000 ? 6 : 12;
+  const across = Math.max(1, Math.floor(byId("fleet").clientWidth / side));
+  const { pen } = canvas("fleet", Math.ceil(letters.length / across) * side), colour = colours();
+  letters.forEach((letter, i) => box(pen, colour(FLEET[letter][1]), (i % across) * side, Math.floor(i / across) * side, side, side > 6 ? 2 : 1));
+  byId("fleet-legend").replaceChildren(...Object.entries(FLEET).map(([letter, [word, style]]) =>
+    element("span", "", element("i", style), `${count(letters.filter((l) => l === letter).length)} ${word}`)));
 }
 
 function failure(f, open) {
@@ -157,14 +198,13 @@ function drawMap(cells) {
   const shape = mapShape(cells.length, byId("map").clientWidth);
   const { pen } = canvas("map", Math.max(1, shape.down * shape.side)), colour = colours();
   const gap = shape.side > 5 ? 1 : 0.5;
+  const [failed, running, pending, done] = ["failed", "running", "pending", "done"].map(colour);
   cells.forEach((value, i) => {
-    const box = [(i % shape.across) * shape.side, Math.floor(i / shape.across) * shape.side, shape.side - gap, shape.side - gap];
-    pen.fillStyle = colour(value === FAILED ? "failed" : value === RUNNING ? "running" : "pending");
-    pen.fillRect(...box);
+    const x = (i % shape.across) * shape.side, y = Math.floor(i / shape.across) * shape.side;
+    box(pen, value === FAILED ? failed : value === RUNNING ? running : pending, x, y, shape.side, gap);
     if (value > 0 && value <= 100) {
       pen.globalAlpha = value === 100 ? 1 : 0.25 + 0.5 * value / 100;
-      pen.fillStyle = colour("done");
-      pen.fillRect(...box);
+      box(pen, done, x, y, shape.side, gap);
       pen.globalAlpha = 1;
     }
   });

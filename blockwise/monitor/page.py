@@ -1,4 +1,4 @@
-"""The live page beside Dask's dashboard: `/blockwise` and `/blockwise/status.json` on the scheduler's web server.
+"""The live page beside Dask's dashboard: `/blockwise`, `/blockwise/status.json` and `/blockwise/metrics` on the scheduler's web server.
 
 A module for Dask's setting `distributed.scheduler.http.routes`, set before the cluster is made. The driver lives in
 the scheduler's process and puts `scheduler.extensions["blockwise"]` there, an object whose `snapshot()` returns the run's `Status` at
@@ -19,20 +19,25 @@ from typing import Any, Protocol
 
 from distributed.http.utils import RequestHandler
 
-from blockwise.status import FailureStatus, Status
+from blockwise.audience import Audience
+from blockwise.monitor.metrics import exposition, step_of
+from blockwise.status import FailureStatus, Status, WorkerStatus
 
 EXTENSION = "blockwise"
 """The name in `scheduler.extensions` under which the driver stands."""
 
 MAX_WORKERS: int = 32
+"""Workers with a line of their own; of all there is a letter each."""
 MAX_FAILURES: int = 8
 MAX_ERROR_CHARS: int = 160
 MAX_TRACEBACK_CHARS: int = 4_000
-"""Of all tracebacks together; each failure gets the tail of its own. With the map this keeps an answer below 20 kB."""
+"""Of all tracebacks together; each failure gets the tail of its own. With the map this keeps an answer below 24 kB."""
 
 
 class Source(Protocol):
-    """What the driver puts into `scheduler.extensions`."""
+    """What the driver puts into `scheduler.extensions`. `audience` is told what the page was shown."""
+
+    audience: Audience
 
     def snapshot(self) -> Status: ...
 
@@ -53,7 +58,11 @@ class StatusHandler(RequestHandler):
 
     def get(self) -> None:
         source: Source | None = self.server.extensions.get(EXTENSION)
-        values = {"error": "no run on this scheduler"} if source is None else page_values(source.snapshot())
+        values: dict[str, Any] = {"error": "no run on this scheduler"}
+        if source is not None:
+            status = source.snapshot()
+            values = page_values(status)
+            source.audience.saw(status.state)
         self.set_status(404 if source is None else 200)
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
@@ -61,15 +70,36 @@ class StatusHandler(RequestHandler):
         self.finish(json.dumps(values, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
 
 
-def page_values(status: Status) -> dict[str, Any]:
-    """The status as JSON values of at most 20 kB; `hidden` counts the workers and failures left out.
+class MetricsHandler(RequestHandler):
+    """`/blockwise/metrics`: what Prometheus reads; 404 while the scheduler has no run."""
 
-    The newest failures (the last ones) stay.
+    def get(self) -> None:
+        source: Source | None = self.server.extensions.get(EXTENSION)
+        if source is None:
+            self.set_status(404)
+            self.finish()
+            return
+        text, content_type = exposition(source.snapshot(), self.request.headers.get("Accept", ""))
+        self.set_header("Content-Type", content_type)
+        self.finish(text)
+
+
+def page_values(status: Status) -> dict[str, Any]:
+    """The status as JSON values of at most 24 kB; `hidden` counts the workers and failures left out.
+
+    The newest failures (the last ones) stay, and the workers that have done the fewest blocks. `fleet` has a letter for each worker, in
+    the order of their names: c computing, r reading, w writing, i idle.
     """
     failures = status.failures[-MAX_FAILURES:]
-    cut = replace(status, workers=status.workers[:MAX_WORKERS], failures=tuple(_cut(f, len(failures)) for f in failures))
+    cut = replace(status, workers=_slowest(status.workers), failures=tuple(_cut(f, len(failures)) for f in failures))
     hidden = {"workers": len(status.workers) - len(cut.workers), "failures": len(status.failures) - len(failures)}
-    return {**cut.to_json(), "hidden": hidden}
+    return {**cut.to_json(), "hidden": hidden, "fleet": "".join(step_of(w)[0] for w in status.workers)}
+
+
+def _slowest(workers: tuple[WorkerStatus, ...]) -> tuple[WorkerStatus, ...]:
+    """At most MAX_WORKERS, in the order of their names: those that have done the fewest blocks."""
+    kept = sorted(workers, key=lambda w: w.blocks_done)[:MAX_WORKERS]
+    return tuple(sorted(kept, key=lambda w: w.name))
 
 
 def _cut(failure: FailureStatus, count: int) -> FailureStatus:
@@ -117,4 +147,5 @@ def _asset(name: str) -> str:
 routes: list[tuple[str, type[RequestHandler], dict[str, Any]]] = [
     ("blockwise", PageHandler, {}),
     ("blockwise/status.json", StatusHandler, {}),
+    ("blockwise/metrics", MetricsHandler, {}),
 ]

@@ -16,8 +16,16 @@ def plan_text(plan: Plan) -> str:
 
 
 def _stages(plan: Plan) -> str:
-    head = ("stage", "domains", "blocks", "block", "context", "edge", "read per core", "output")
-    return columns([head, *(_stage(s) for s in plan.stages)])
+    head = ("stage", "domains", "blocks", "block", "context", "edge", "read per core", "output", "waits for")
+    rows = [(*_stage(s), _upstream(s, [b.name for b in plan.stages[:i]])) for i, s in enumerate(plan.stages)]
+    return columns([head, *rows] if len(rows) > 1 else [head[:-1], *(row[:-1] for row in rows)])
+
+
+def _upstream(s: StagePlan, before: list[str]) -> str:
+    """What blocks of a stage need of earlier ones, in words."""
+    if before and s.reads == tuple(f"{name} (stage)" for name in before):
+        return "all before"
+    return ", ".join(s.reads).replace(" (stage)", " (all)") or "nothing"
 
 
 def _stage(s: StagePlan) -> tuple[str, ...]:

@@ -119,12 +119,11 @@ def _block_map(status: Status) -> str:
 
 
 def _stages(status: Status) -> str:
-    header = ("stage", "state", "done", "total", "failed", "masked", "computed")
-    rows = (
-        (text(s.name), s.state, *(f"{n:,}" for n in (s.blocks.done, s.blocks.total, s.blocks.failed, s.blocks.masked, s.blocks.executed)))
-        for s in status.stages
+    header = ("stage", "state", "done", "total", "failed", "masked", "orphans", "computed")
+    counts = (
+        (s, (s.blocks.done, s.blocks.total, s.blocks.failed, s.blocks.masked, s.blocks.orphans, s.blocks.executed)) for s in status.stages
     )
-    return table(header, rows, range(2, 7))
+    return table(header, ((text(s.name), s.state, *(f"{n:,}" for n in numbers)) for s, numbers in counts), range(2, 8))
 
 
 def _slowest(blocks: Sequence[SlowBlock]) -> str:

@@ -104,13 +104,14 @@ def _head(status: Status) -> str:
 
 
 def _stages(status: Status) -> str:
-    header = ("stage", "state", "done", "total", "failed", "running", "masked")
+    header = ("stage", "state", "done", "total", "failed", "running", "masked", "orphans")
     rows = [[plain(s.name), s.state, *_counts(s.blocks)] for s in status.stages]
-    return columns([header, *rows], right=range(2, 7))
+    shown = len(header) if any(s.blocks.orphans for s in status.stages) else len(header) - 1
+    return columns([line[:shown] for line in (header, *rows)], right=range(2, shown))
 
 
 def _counts(blocks: Counts) -> list[str]:
-    return [f"{n:,}" for n in (blocks.done, blocks.total, blocks.failed, blocks.running, blocks.masked)]
+    return [f"{n:,}" for n in (blocks.done, blocks.total, blocks.failed, blocks.running, blocks.masked, blocks.orphans)]
 
 
 def _progress(status: Status) -> str:

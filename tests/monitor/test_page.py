@@ -10,6 +10,7 @@ import dask
 import pytest
 from distributed import LocalCluster
 
+from blockwise.audience import Audience
 from blockwise.cluster.settings import http_routes
 from blockwise.monitor import page
 from blockwise.status import MAP_CELLS, Status
@@ -20,7 +21,7 @@ class Driver:
     """What the driver puts into the scheduler."""
 
     def __init__(self, status):
-        self.status = status
+        self.status, self.audience = status, Audience()
 
     def snapshot(self):
         return self.status
@@ -72,7 +73,14 @@ def test_the_status_moves(show, get):
 
 @pytest.mark.parametrize(
     ("path", "code"),
-    [("blockwise", 200), ("blockwise/status.json", 404), ("blockwise/other", 404), ("blockwise/../style.css", 404), ("health", 200)],
+    [
+        ("blockwise", 200),
+        ("blockwise/status.json", 404),
+        ("blockwise/metrics", 404),
+        ("blockwise/other", 404),
+        ("blockwise/../style.css", 404),
+        ("health", 200),
+    ],
 )
 def test_without_a_run(get, path, code):
     assert get(path)[0] == code
@@ -110,8 +118,25 @@ def test_the_largest_answer_stays_small(show, get):
     failures = tuple(failure(error=long, traceback=long) for _ in range(1000))
     show(replace(RUNNING, map=(255,) * MAP_CELLS, workers=tuple(map(worker, range(500))), failures=failures))
     body = get("blockwise/status.json")[2]
-    assert len(body.encode()) < 20_000
+    assert len(body.encode()) < 24_000
     assert json.loads(body)["hidden"] == {"workers": 500 - page.MAX_WORKERS, "failures": 1000 - page.MAX_FAILURES}
+
+
+@pytest.mark.parametrize("workers", [0, 3, 32, 500])
+def test_every_worker_has_a_letter_and_the_slowest_a_line(show, get, workers):
+    fleet = [worker(i) for i in range(workers)]
+    fleet[7:9] = [replace(w, computing=0, reading=0, writing=0, blocks_done=0) for w in fleet[7:9]]
+    show(replace(RUNNING, workers=tuple(fleet)))
+    answer = json.loads(get("blockwise/status.json")[2])
+    assert answer["fleet"] == "".join("i" if i in (7, 8) else "c" for i in range(workers))
+    assert [w["name"] for w in answer["workers"] if not w["blocks_done"]] == [w.name for w in fleet[7:9]]
+
+
+def test_metrics_are_served(show, get):
+    show(RUNNING)
+    code, headers, body = get("blockwise/metrics")
+    assert (code, headers["Content-Type"].split(";")[0]) == (200, "text/plain")
+    assert f'blockwise_blocks{{run="{RUNNING.run}",stage="rates",state="done"}} 45200.0' in body
 
 
 def test_a_single_traceback_keeps_its_end(show, get):
