@@ -1,4 +1,4 @@
-"""What the drivers of a run's stages share: one inbox, one state, what a person asks, and one answer to a full disk."""
+"""What the drivers of a run's stages share: one inbox, one state, what a person asks, and one answer to a full or read-only disk."""
 
 import queue
 import time
@@ -27,10 +27,10 @@ class Control:
 
 @dataclass(slots=True)
 class Desk:
-    """What the drivers of a run's stages share: one inbox, one state, one answer to a full disk.
+    """What the drivers of a run's stages share: one inbox, one state, one answer to a full or read-only disk.
 
     cluster : an entered cluster of blockwise.cluster, with `client` and `count()`.
-    overdue : worker -> key of the stage and the block that it ended itself for.
+    overdue : worker -> key of the stage and the block that it ended itself for.  leaving : worker -> why it leaves.
     """
 
     cluster: Any
@@ -43,11 +43,18 @@ class Desk:
     paused_until_s: float = 0.0
     disk_pauses: int = 0
     overdue: dict[str, tuple[str, int | None]] = field(default_factory=dict)
+    leaving: dict[str, str] = field(default_factory=dict)
 
     @property
     def leasing(self) -> bool:
         """Whether leases may go out now."""
         return not self.control.drain and time.monotonic() >= self.paused_until_s
+
+    def hear_leaving(self, worker: str, why: str) -> None:
+        """A worker leaves, and says so to every stage."""
+        if worker not in self.leaving:
+            self.leaving[worker] = why
+            self.events.message(f"Worker {worker} leaves: {why}. What it has not finished goes to others.")
 
     def break_off(self, why: str) -> None:
         """Stop before the other blocks fail alike."""
@@ -56,15 +63,16 @@ class Desk:
             self.events.message(f"{why}. Stopped before the others fail alike; mend the cause and run again.", "error")
 
     def pause_for_disk(self, error: str) -> None:
-        """Lease nothing for a while, then one block to see whether the disk is still full; in the end drain."""
+        """Lease nothing for a while, then one block to see whether it is still so; in the end drain."""
         if time.monotonic() < self.paused_until_s:
             return
+        full, again = ("read-only", "Mount it to be written") if "read-only" in error.lower() else ("full", "Free some space")
         if self.disk_pauses == len(DISK_PAUSES_S):
-            self.message = "the disk stayed full"
+            self.message = f"the disk stayed {full}"
             self.control.drain = True
             return
         wait_s = DISK_PAUSES_S[self.disk_pauses]
         self.disk_pauses += 1
         self.paused_until_s = time.monotonic() + wait_s
-        self.message = f"disk full, next try in {wait_s:.0f} s"
-        self.events.message(f"The disk is full ({error}): paused, next try in {wait_s:.0f} s. Free some space to go on.", "warning")
+        self.message = f"disk {full}, next try in {wait_s:.0f} s"
+        self.events.message(f"The disk is {full} ({error}): paused, next try in {wait_s:.0f} s. {again} to go on.", "warning")

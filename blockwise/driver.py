@@ -36,6 +36,8 @@ UNSEEN_DEATHS: int = 10
 """Deaths of a solo lease that was not seen to start, before its block is blamed all the same."""
 RECEIPT_S: float = 5.0
 """What fetching a receipt may take; where its worker has died since, Dask would run the whole lease again for it."""
+JOB_ENDS: int = 3
+"""Jobs that may end while a block is alone in their worker, before the block is blamed for being longer than a job."""
 POISON_TRIES: int = 2
 OOM_FRACTION: float = 0.85
 SLOWEST: int = 20
@@ -198,6 +200,8 @@ class StageDriver:
         elif "overdue" in message:
             self.desk.overdue[worker] = self.spec.key, message["overdue"]
         elif "leaving" in message:
+            self.desk.hear_leaving(worker, message["leaving"])
+        elif "leaving" in message:
             self.events.message(f"Worker {worker} leaves: {message['leaving']}.")
 
     def _progressed(self, worker: str, progress: Progress) -> None:
@@ -301,7 +305,7 @@ class StageDriver:
         if len(ids) < len(flying.lease.ids):  # booked from progress alone; their bytes and times are lost
             self._emit_done(flying.worker, len(flying.lease.ids) - len(ids))
         for id in suspects.tolist():
-            if flying.lease.solo or id == hung:
+            if id == hung or (flying.lease.solo and not self._cut_off(id, flying.worker)):
                 self._failed(self._death(id, flying.worker), flying.worker)
             else:
                 self._backlog.retry(id, 0.0, solo=True)
@@ -321,6 +325,12 @@ class StageDriver:
         self._unseen.update(ids.tolist())
         return all(self._unseen[id] < UNSEEN_DEATHS for id in ids.tolist())
 
+    def _cut_off(self, id: int, worker: str) -> bool:
+        """Whether the end of a worker's job, not the block, may be at fault: a few times, for a block may be too long for any job."""
+        if worker in self.desk.leaving:
+            self._unseen[id] += 1
+        return worker in self.desk.leaving and self._unseen[id] < JOB_ENDS
+
     def _death(self, id: int, worker: str) -> BlockError:
         """Why a block is guilty of its worker's death."""
         last, limit_mb = self.activity.get(worker), self.cluster.memory_limit_mb
@@ -332,6 +342,9 @@ class StageDriver:
         if ended_mb or (limit_mb and rss_mb > OOM_FRACTION * limit_mb):
             most = f" of {limit_mb:.0f} MB" if limit_mb else ""
             return BlockError(id, "memory", f"MemoryError: the worker died at {rss_mb:.0f} MB{most}", "")
+        if worker in self.desk.leaving:
+            text = f"ProcessDied: {JOB_ENDS} jobs ended while this block, alone, was in their worker: give them more [cluster] walltime"
+            return BlockError(id, "died", text, "")
         return BlockError(id, "died", "ProcessDied: the worker process died while this block, alone, was in it", "")
 
     # --- stopping --------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from blockwise.deadline import Deadline
-from blockwise.events import BlocksDone, WorkerLost
+from blockwise.driver import JOB_ENDS
+from blockwise.events import BlocksDone, Message, WorkerLost
 from blockwise.leaving import departure
 from blockwise.testing import Faulty
 from tests.cluster import drive, line, map_task, workers  # noqa: F401
@@ -91,3 +92,27 @@ def test_a_worker_leaves_before_its_end(workers, tmp_path, count):  # noqa: F811
     run = drive(workers, tmp_path, map_task(tmp_path, 400, Faulty({}, count, pause_s=0.02)))
     assert_undisturbed(run, tmp_path, count)
     assert gone not in names(workers)
+
+
+class CutOff(Faulty):
+    """A block that is longer than its job, so many times: its worker leaves, and is killed before it is done."""
+
+    def __call__(self, block):
+        cut = block.id in self.deeds and self.attempts(block.id) < self.times
+        result = super().__call__(block) if not cut else None
+        if cut:
+            with open(f"{self.folder}/{block.id}", "a") as file:
+                file.write("x")
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0.5)  # the worker leaves meanwhile
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+
+@pytest.mark.parametrize(("times", "state", "kinds"), [(JOB_ENDS, "done", []), (JOB_ENDS + 1, "failed", ["died"])])
+def test_a_block_that_a_job_cuts_off_is_not_blamed_at_once(workers, tmp_path, count, times, state, kinds):  # noqa: F811
+    run = drive(workers, tmp_path, map_task(tmp_path, 20, CutOff({7: "cut"}, count, times=times)), retries=0)
+    assert (run.state, run.books.done, [a.kind for a in run.attempts]) == (state, 20 - len(kinds), kinds)
+    assert all("walltime" in a.error for a in run.attempts)
+    said = [m.text for m in run.told(Message) if "leaves: it was sent SIGUSR1" in m.text]
+    assert len(said) == times

@@ -9,6 +9,8 @@ import signal
 from contextlib import suppress
 from typing import Any
 
+START_POLL_S: float = 0.1
+
 
 def dask_setup(nanny: Any) -> None:
     """What Dask calls, in the main thread of the keeper, after it has set its own answers to signals."""
@@ -21,7 +23,12 @@ def dask_setup(nanny: Any) -> None:
 
 
 def end(nanny: Any, number: int) -> None:
-    """Let the worker leave, and start no other; without a worker, end."""
+    """Let the worker leave, and start no other; one that is still starting is waited for, because it knows no signal yet."""
+    from distributed.core import Status
+
+    if nanny.status in (Status.init, Status.starting):
+        nanny.loop.call_later(START_POLL_S, end, nanny, number)
+        return
     nanny.close_gracefully(reason=signal.Signals(number).name)
     if nanny.pid is None:
         nanny.loop.add_callback(nanny.close)
