@@ -48,7 +48,7 @@ def test_a_session_that_joins_is_computed_and_the_others_stay(ran):
     np.save(ran.parent / "rec" / "b2.npy", traces(4, 900))
     called = blockwise("run", ran, "--json")
     assert called.code == 0, called.err
-    assert called.json["blocks"] == {"total": 20, "done": 20, "failed": 0, "running": 0, "executed": 20, "masked": 0}
+    assert called.json["blocks"] == {"total": 20, "done": 20, "failed": 0, "running": 0, "executed": 20, "masked": 0, "orphans": 0}
     after = stamps(ran.with_suffix(".zarr"))
     changed = {f.relative_to(ran.with_suffix(".zarr")).parts[0] for f in after if after[f] != before.get(f)}
     assert changed == {"b2", "zarr.json"}
@@ -193,15 +193,15 @@ def test_a_session_whose_file_is_damaged_costs_the_others_nothing(tmp_path, work
     called = blockwise("run", file, "--json")
     assert called.code == 1, called.err
     assert [(f["stage"], f["domain"]) for f in called.json["failures"]] == [("noise", "a")]
-    assert "leaves out a: blocks of an earlier stage failed there" in called.err
-    assert (called.json["blocks"]["done"], called.json["blocks"]["masked"]) == (4, 4)
+    assert "4 blocks are orphans, for what they read failed" in called.err
+    assert (called.json["blocks"]["done"], called.json["blocks"]["orphans"]) == (4, 4)
     assert (len(chunks(file, "b")), len(chunks(file, "a"))) == (4, 0)
     assert not (tmp_path / "predictions_b.npy").exists()
 
     chunk.write_bytes(content)
     os.utime(chunk, ns=(times.st_atime_ns, times.st_mtime_ns))
     mended = blockwise("retry", file.with_suffix(".run"), "--json")
-    assert (mended.code, mended.json["blocks"]["done"], mended.json["blocks"]["masked"]) == (0, 8, 0)
+    assert (mended.code, mended.json["blocks"]["done"], mended.json["blocks"]["orphans"]) == (0, 8, 0)
     assert (tmp_path / "predictions_b.npy").exists()
 
 
@@ -249,7 +249,7 @@ def test_status_from_another_folder_and_process(ran, tmp_path):
     found = json.loads(done.stdout)
     assert done.stderr == ""
     assert (found["version"], found["state"], found["task"]) == (1, "done", "cascade")
-    assert found["blocks"] == {"total": 18, "done": 18, "failed": 0, "running": 0, "executed": 18, "masked": 0}
+    assert found["blocks"] == {"total": 18, "done": 18, "failed": 0, "running": 0, "executed": 18, "masked": 0, "orphans": 0}
     assert [(s["name"], s["state"], s["blocks"]["done"]) for s in found["stages"]] == [("noise", "done", 3), ("cascade", "done", 18)]
     text = blockwise("status", ran.with_suffix(".run"))
     assert (text.code, "100.0 %" in text.out) == (0, True)

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from blockwise.geometry import Domain, Region
 from blockwise.grid import Block, GridSpec
 from blockwise.storage import OutputArray, Write
-from blockwise.task import FrozenResult, OutputLayout
+from blockwise.task import Dependency, FrozenResult, OutputLayout
 from tasks.cascade.job import DISCRETE_ROWS, row_stream
-from tasks.cascade.task import APPROXIMATION, COUNTS, RATES, CascadeStage
+from tasks.cascade.task import APPROXIMATION, COUNTS, RATES, Cascade, CascadeStage
 
 Array = npt.NDArray[Any]
 
@@ -27,6 +27,10 @@ class DiscreteStage(CascadeStage):
 
     def spec(self) -> GridSpec:
         return GridSpec((DISCRETE_ROWS,))
+
+    def upstream(self) -> Sequence[Dependency]:
+        """The rates of their rows, all frames."""
+        return (Dependency(Cascade.name),)
 
     def relevant_options(self) -> Mapping[str, object]:
         deciding = {"threshold", "padding", "alignment", "engine", "seed"}

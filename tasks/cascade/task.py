@@ -19,7 +19,7 @@ from blockwise.config import RunConfig
 from blockwise.geometry import Domain, Region
 from blockwise.grid import Block, GridSpec
 from blockwise.storage import OutputArray, Write
-from blockwise.task import FrozenResult, OutputLayout, Picture, Task
+from blockwise.task import Dependency, FrozenResult, OutputLayout, Picture, Task
 from tasks.cascade.inference import Ensembles, Inference
 from tasks.cascade.job import NOISE_ROWS, ROW_BYTES, CascadeOptions, Job, Levels, rows_noise
 
@@ -146,6 +146,10 @@ class Cascade(CascadeStage):
 
         stages: list[Task] = [NoiseStage(self.job), self]
         return [*stages, DiscreteStage(self.job)] if self.options.discrete else stages
+
+    def upstream(self) -> Sequence[Dependency]:
+        """The noise levels of their rows."""
+        return (Dependency(NoiseStage.name),)
 
     def domains(self) -> Sequence[Domain]:
         return self.job.domains()

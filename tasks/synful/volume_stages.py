@@ -18,7 +18,7 @@ from blockwise.grid import Block, Grid, GridSpec
 from blockwise.storage import OutputArray, create_group, set_group_attributes
 from blockwise.storage.tables import TableParts
 from blockwise.storage.writes import Array, Write
-from blockwise.task import OutputLayout, Task
+from blockwise.task import Dependency, OutputLayout, Task
 from tasks.synful.extraction import Extraction, OfBox, Predictions, seed_schema
 from tasks.synful.partners import schema
 from tasks.synful.raw import RawReader, is_constant
@@ -221,6 +221,10 @@ class Extract(ExtractingStage):
     def spec(self) -> GridSpec:
         halo = self.job.halo
         return GridSpec(self.job.core, tuple((h, h) for h in halo), "shrink")
+
+    def upstream(self) -> Sequence[Dependency] | None:
+        """The predictions that a block reads, where this run makes them."""
+        return (Dependency(Predict.name),) if self.job.predictions is None else None
 
     def relevant_options(self) -> Mapping[str, object]:
         return self.options.extract.model_dump(mode="json")
