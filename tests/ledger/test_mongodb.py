@@ -16,7 +16,10 @@ from pymongo import MongoClient
 from blockwise.errors import BlockwiseError, ConfigError, LedgerError
 from blockwise.grid import PAGE_BLOCKS
 from blockwise.ledger import Booking, Ledger, Marks, PageKey, open_ledger
-from blockwise.ledger.server_url import PASSWORD_VARIABLE, USER_VARIABLE
+from blockwise.ledger import mongodb as mongodb_module
+from blockwise.ledger.contract import Attempt
+from blockwise.ledger.server_url import PASSWORD_VARIABLE, USER_VARIABLE, parse_url
+from blockwise.outage import is_away
 from tests.services.mongodb import Server
 
 KEY = PageKey("s", "d", 0)
@@ -182,7 +185,9 @@ def test_no_error_shows_credentials(url: str, kind: type[BlockwiseError], caplog
 
 @pytest.mark.usefixtures("login")
 def test_a_refused_login_names_the_variables(own_server: Server, caplog: pytest.LogCaptureFixture):
-    with pytest.raises(LedgerError, match=r"refused the login: set \$BLOCKWISE_MONGODB_USER and \$BLOCKWISE_MONGODB_PASSWORD") as caught:
+    with pytest.raises(
+        LedgerError, match=r"refused the login: set \$BLOCKWISE_MONGODB_USER and \$BLOCKWISE_MONGODB_PASSWORD, or"
+    ) as caught:
         open_ledger(own_server.url, run="r", patience_s=1)
     assert "pw-7" not in everything_said(caught.value, caplog)
 
@@ -230,3 +235,95 @@ def test_tls_is_used_and_a_strange_certificate_refused(certificate: Path):
         with pytest.raises(LedgerError, match="nobody answered"):
             open_ledger(url, run="r", patience_s=0.5)
     server.stop()
+
+
+def test_a_client_shows_the_certificate_that_its_url_names(certificate: Path):
+    """A self-signed certificate signs itself, so that one file serves as server's, client's and authority."""
+    server = Server(certificate, authority=certificate)
+    known = f"{server.url}/db?tls=true&tlsCAFile={certificate}"
+    ledger = open_ledger(f"{known}&tlsCertificateKeyFile={certificate}", run="r")
+    ledger.commit(Booking((Marks(KEY, np.array([3])),)))
+    assert ledger.count("s", "d") == 1
+    ledger.close()
+    with pytest.raises(LedgerError, match="nobody answered"):
+        open_ledger(known, run="r", patience_s=0.5)
+    server.stop()
+
+
+# --- what a real MongoDB gets, and FerretDB ignores
+
+
+def test_what_makes_a_replica_set_safe_is_asked_for_whatever_the_url_says():
+    url = "mongodb://127.0.0.1:1,127.0.0.1:2/db?replicaSet=rs&readPreference=secondary&w=1&journal=false&readConcernLevel=local"
+    with mongodb_module._client(parse_url(url), 0.1) as client:
+        assert client.write_concern.document == {"w": "majority", "j": True}
+        assert client.read_concern.level == "majority"
+        assert client.read_preference.name == "Primary"
+        assert client.options.pool_options.appname == "blockwise"
+        assert client.topology_description.replica_set_name == "rs"
+        assert sorted(client.topology_description.server_descriptions()) == [("127.0.0.1", 1), ("127.0.0.1", 2)]
+
+
+def test_places_and_attempts_are_unique(database: str):
+    from pymongo.errors import DuplicateKeyError
+
+    ledger = open_ledger(database, run="r")
+    ledger.commit(Booking((Marks(KEY, np.array([1])),), (Attempt("s", "d", 1, 1, "poison", "w", "", "", 0.0),)))
+    with MongoClient(database) as client:
+        for name in ("pages", "attempts"):
+            collection = client.get_default_database()[name]
+            with pytest.raises(DuplicateKeyError):
+                collection.insert_one({**collection.find_one(), "_id": "another"})
+    ledger.close()
+
+
+def test_ten_to_the_eighth_blocks_are_six_thousand_documents(database: str):
+    import bson
+
+    ledger = open_ledger(database, run="r")
+    ledger.commit(Booking((Marks(KEY, np.arange(PAGE_BLOCKS)),)))
+    with MongoClient(database) as client:
+        document = client.get_default_database().pages.find_one()
+    pages = -(-(10**8) // PAGE_BLOCKS)
+    assert pages == 6_104
+    assert pages * len(bson.encode(document)) < 45e6
+    ledger.close()
+
+
+# --- a server that is away
+
+
+def test_whoever_watches_is_told_of_every_try_and_of_the_end(own_server: Server):
+    ledger, told = open_ledger(own_server.url, run="r", patience_s=60), []
+
+    def watch(waited_s: float, why: str) -> None:
+        told.append(why)
+        if len(told) == 2:
+            own_server.start()
+
+    ledger.waiting = watch
+    own_server.kill()
+    ledger.commit(Booking((Marks(KEY, np.array([1])),)))
+    assert told[-1] == ""
+    assert all("127.0.0.1" in why for why in told[:-1])
+    assert ledger.count("s", "d") == 1
+    ledger.close()
+
+
+def test_who_gave_up_waiting_is_not_kept_waiting_again(own_server: Server):
+    ledger = open_ledger(own_server.url, run="r", patience_s=600)
+
+    def stop(waited_s: float, why: str) -> None:
+        raise LedgerError("stopped")
+
+    ledger.waiting = stop
+    own_server.kill()
+    with pytest.raises(LedgerError, match="stopped"):
+        ledger.get("k")
+    with pytest.raises(LedgerError, match="nobody answered") as caught:
+        ledger.get("k")
+    assert is_away(caught.value)
+    own_server.start()
+    ledger.waiting = lambda waited_s, why: None
+    assert ledger.get("k") is None
+    ledger.close()

@@ -72,11 +72,12 @@ class Server:
     Parameters
     ----------
     certificate : a PEM file with certificate and key; clients must then use TLS.
+    authority : a PEM file; clients must then show a certificate that it signed.
     """
 
-    def __init__(self, certificate: Path | None = None) -> None:
+    def __init__(self, certificate: Path | None = None, authority: Path | None = None) -> None:
         self.program = server_program()
-        self.certificate = certificate
+        self.certificate, self.authority = certificate, authority
         self.folder = Path(tempfile.mkdtemp(prefix="bw-"))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -105,10 +106,12 @@ class Server:
     def _command(self) -> list[str | Path]:
         if self.program.name != "mongod":
             tls: list[str | Path] = ["-cert", self.certificate, "-key", self.certificate] if self.certificate else []
+            tls += ["-ca", self.authority] if self.authority else []
             return [self.program, "-folder", self.folder, "-listen", self.address, *tls]
         data = self.folder / "data"
         data.mkdir(exist_ok=True)
         tls = ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", self.certificate] if self.certificate else []
+        tls += ["--tlsCAFile", self.authority] if self.authority else []
         own = ["--dbpath", data, "--port", str(self.port), "--bind_ip", "127.0.0.1", "--unixSocketPrefix", self.folder]
         keeper = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
         return [*keeper, self.program, *own, *tls]

@@ -11,6 +11,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"flag"
@@ -38,19 +39,20 @@ func main() {
 	address := flag.String("listen", "127.0.0.1:0", "address for clients; port 0 takes a free one")
 	certificate := flag.String("cert", "", "certificate file: clients must use TLS")
 	key := flag.String("key", "", "key file of the certificate")
+	authority := flag.String("ca", "", "certificate file: clients must show a certificate that it signed")
 	flag.Parse()
-	if err := serve(*folder, *address, *certificate, *key); err != nil {
+	if err := serve(*folder, *address, *certificate, *key, *authority); err != nil {
 		fmt.Fprintln(os.Stderr, "ferretdb:", err)
 		os.Exit(1)
 	}
 }
 
-func serve(folder, address, certificate, key string) error {
+func serve(folder, address, certificate, key, authority string) error {
 	socket, err := startFerretDB(folder)
 	if err != nil {
 		return err
 	}
-	clients, err := listen(address, certificate, key)
+	clients, err := listen(address, certificate, key, authority)
 	if err != nil {
 		return err
 	}
@@ -111,7 +113,7 @@ func await(socket string) error {
 	return errors.New("FerretDB did not answer on its socket within 10 s")
 }
 
-func listen(address, certificate, key string) (net.Listener, error) {
+func listen(address, certificate, key, authority string) (net.Listener, error) {
 	if certificate == "" {
 		return net.Listen("tcp", address)
 	}
@@ -119,7 +121,18 @@ func listen(address, certificate, key string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tls.Listen("tcp", address, &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12})
+	config := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	if authority != "" {
+		signer, err := os.ReadFile(authority)
+		if err != nil {
+			return nil, err
+		}
+		config.ClientCAs, config.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+		if !config.ClientCAs.AppendCertsFromPEM(signer) {
+			return nil, fmt.Errorf("%s holds no certificate", authority)
+		}
+	}
+	return tls.Listen("tcp", address, config)
 }
 
 // relay passes the messages of one client on, each under the lock until its answer is complete.
