@@ -49,4 +49,7 @@ def open_cluster(config: ClusterConfig, context: RunContext) -> Cluster:
         return SlurmWorkers(config, context)
     from blockwise.cluster.local import LocalWorkers
 
-    return LocalWorkers(config)
+    workers = LocalWorkers(config)
+    if workers.note:
+        context.tell(workers.note, "warning")
+    return workers

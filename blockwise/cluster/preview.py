@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 
 from blockwise.cluster.context import RunContext
+from blockwise.cluster.devices import place
 from blockwise.config import ClusterConfig
 from blockwise.errors import JobError
 from blockwise.threads import workers_per_job
@@ -24,7 +25,7 @@ class Preview:
 
 
 def preview(config: ClusterConfig, run: str, folder: str | None) -> Preview:
-    """The workers that `[cluster]` asks for, for a run that may not have begun; by default one per core of this machine.
+    """The workers that `[cluster]` asks for, for a run that may not have begun; by default one per GPU or core of this machine.
 
     Parameters
     ----------
@@ -32,9 +33,11 @@ def preview(config: ClusterConfig, run: str, folder: str | None) -> Preview:
     """
     if config.kind == "slurm":
         return _of_jobs(config, RunContext(run or "RUN", Path(folder or "RUN-FOLDER")))
-    from dask.system import CPU_COUNT
-
-    return Preview(config.workers or max(1, int(CPU_COUNT)), psutil.virtual_memory().total)
+    if config.kind == "address":
+        return Preview(config.workers or psutil.cpu_count() or 1, psutil.virtual_memory().total)
+    placed = place(config)
+    details = {"GPUs": ", ".join(placed.ids)} if placed.ids else {}
+    return Preview(placed.workers, psutil.virtual_memory().total, details=details)
 
 
 def _of_jobs(config: ClusterConfig, context: RunContext) -> Preview:
