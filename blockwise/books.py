@@ -333,17 +333,18 @@ class Books:
         positions = ids - (int(self.grid.starts[domain]) + number * PAGE_BLOCKS)
         page = self._pages.get((domain, number))
         fresh = ~page.done[positions] if page else np.zeros(len(ids), np.bool_)
+        new = int(np.count_nonzero(fresh))
         write = fresh if checksums is None else fresh | (~page.summed[positions] if page else True)
         if page is not None:
             page.done[positions] = True
             page.summed[positions] |= checksums is not None
-            if fresh.any():
+            if new:
                 self._touch(domain, number)
-        if write.any():
+        if np.count_nonzero(write):
             self._marks.append(Marks(self._key(domain, number), positions[write], None if checksums is None else checksums[write]))
         self._shade(ids[fresh])
-        self._booked += int(fresh.sum())
-        return int(fresh.sum())
+        self._booked += new
+        return new
 
     def is_done(self, ids: Ids) -> npt.NDArray[np.bool_]:
         """Which of these blocks, all of pages under way, are booked."""
