@@ -112,7 +112,8 @@ def plan_of(task: Task, config: RunConfig, *, pilot_blocks: int = 0, pilot_s: fl
     )
     places = {"run folder": config.run.folder or "not set", "output": task.output_path() or "none"}
     refusals = (*made.refusals, *_refused_places(task, config), *cluster.refusals)
-    return replace(made, refusals=refusals, details={**places, **made.details, **cluster.details})
+    details = {**places, **made.details, **cluster.details}
+    return replace(made, refusals=refusals, warnings=(*made.warnings, *cluster.warnings), details=details)
 
 
 def _refused_places(task: Task, config: RunConfig) -> Iterator[str]:

@@ -12,16 +12,23 @@ from blockwise.config import ClusterConfig
 from blockwise.errors import JobError
 from blockwise.threads import workers_per_job
 
+NOT_NOW = "node configuration is not available"
+"""Said by --test-only of a job that no node could ever run, and of any job while nodes are drained, which sbatch takes all the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """`workers` at most, and the memory that they share `place`'s.  details : for the plan.  refusals : why the run cannot start."""
+    """`workers` at most, and the memory that they share `place`'s.  details : for the plan.
+
+    refusals : why the run cannot start.  warnings : what may keep it waiting.
+    """
 
     workers: int
     memory_bytes: int
     place: str = "this machine"
     details: Mapping[str, str] = field(default_factory=dict)
     refusals: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def preview(config: ClusterConfig, run: str, folder: str | None) -> Preview:
@@ -44,10 +51,16 @@ def _of_jobs(config: ClusterConfig, context: RunContext) -> Preview:
     from blockwise.cluster.slurm import job_script, memory_bytes, tested
 
     script = job_script(config, context)
-    details, refusals = {"job script": "\n" + script.rstrip()}, tuple[str, ...]()
+    details = {"job script": "\n" + script.rstrip()}
+    refusals, warnings = tuple[str, ...](), tuple[str, ...]()
     try:
         details["SLURM"] = tested(script)
     except JobError as error:
-        refusals = (f"SLURM takes no such job: {error}",)
+        if NOT_NOW in str(error):
+            warnings = (
+                f"{error}: either no node has what [cluster] asks for, or those that have are drained, and jobs will wait for them",
+            )
+        else:
+            refusals = (f"SLURM takes no such job: {error}",)
     workers = config.max_jobs * workers_per_job(config)
-    return Preview(workers, config.max_jobs * memory_bytes(config), f"{config.max_jobs} jobs", details, refusals)
+    return Preview(workers, config.max_jobs * memory_bytes(config), f"{config.max_jobs} jobs", details, refusals, warnings)
