@@ -1,9 +1,11 @@
 """One SLURM for all tests of this folder; each test finds and leaves its queue empty."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.slurm.light import Light
 from tests.slurm.server import Site
 
 
@@ -23,3 +25,20 @@ def site(one_site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     one_site.continue_controller()
     one_site.resume()
     one_site.cancel_all()
+
+
+@pytest.fixture
+def started(site: Site, tmp_path: Path) -> Iterator[Callable[..., Light]]:
+    """Starts light runs, each in a folder of its own; none outlives the test."""
+    begun: list[Light] = []
+
+    def start(*keys: str, **sizes: float) -> Light:
+        folder = tmp_path / f"{len(begun)}"
+        folder.mkdir()
+        begun.append(light := Light(site, folder, *keys, **sizes))
+        light.start()
+        return light
+
+    yield start
+    for light in begun:
+        light.end()

@@ -14,10 +14,11 @@ import numpy as np
 from blockwise.config import ClusterConfig, FolderConfig, RunConfig, overridden
 from blockwise.errors import BlockwiseError
 from blockwise.folder import RunFolder
-from blockwise.geometry import Domain
+from blockwise.geometry import Domain, Region
 from blockwise.grid import Grid, GridSpec
 from blockwise.ledger import open_ledger
 from blockwise.monitor.progress import subscriber_for
+from blockwise.storage import OutputArray
 from blockwise.testing import Faulty, MapTask
 from tests.slurm.server import ROOT, Site, wait_for
 
@@ -96,10 +97,28 @@ class Light:
         return done
 
     @property
-    def chunks(self) -> dict[str, bytes]:
-        """Chunk files of the output."""
-        output = self.folder / "out.zarr"
-        return {str(f.relative_to(output)): f.read_bytes() for f in output.rglob("c.*") if not f.name.endswith(".__lock")}
+    def values(self) -> np.ndarray:
+        """What was written, a number per block."""
+        array = OutputArray.open(str(self.folder / "out.zarr"), "line")
+        return np.asarray(array.read(Region((0,), (self.blocks,))))
+
+    @property
+    def right(self) -> bool:
+        """Whether every block is marked, and holds the bytes of a run that nothing disturbed."""
+        return bool(self.marked.all() and np.array_equal(self.values, np.arange(self.blocks) + 1))
+
+    @property
+    def failed(self) -> int:
+        """Failed attempts, of any block."""
+        ledger = open_ledger(self.folder / "run" / "ledger.sqlite")
+        attempts = ledger.attempts()
+        ledger.close()
+        return len(attempts)
+
+    @property
+    def certificates(self) -> list[Path]:
+        """Folders of certificates that lie there."""
+        return list((self.folder / "run" / "jobs").glob("certificates.*"))
 
     def end(self) -> None:
         """Kill what still runs."""
