@@ -201,8 +201,6 @@ class StageDriver:
             self.desk.overdue[worker] = self.spec.key, message["overdue"]
         elif "leaving" in message:
             self.desk.hear_leaving(worker, message["leaving"])
-        elif "leaving" in message:
-            self.events.message(f"Worker {worker} leaves: {message['leaving']}.")
 
     def _progressed(self, worker: str, progress: Progress) -> None:
         flying = self._flying.get(progress.lease)
