@@ -7,7 +7,7 @@ because an operator may move it. A scheduler that does not answer changes nothin
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -20,6 +20,7 @@ MARGIN_SHARE: float = 0.1
 ASK_S: tuple[float, float] = (10.0, 600.0)
 """Least and most time between two questions to SLURM; between them, half of what is left: a thousand workers ask twice a second."""
 ANSWER_S: float = 10.0
+LOOK_S: float = 0.5
 
 
 @dataclass(slots=True)
@@ -63,6 +64,21 @@ class Deadline:
     def left_s(self, now_s: float, longest_s: float) -> float:
         """Time in which blocks may still begin; infinite where no end is known."""
         return inf if self.end_s is None else self.end_s - now_s - self.margin_s(longest_s)
+
+
+    @property
+    def sentence(self) -> str:
+        """When the end is, for a person."""
+        return f"its job ends at {time.strftime('%H:%M:%S', time.localtime(self.end_s))}"
+
+    def wait(self, longest_s: Callable[[], float], over: Callable[[], bool]) -> bool:
+        """Wait until no further block may begin; False where `over` came true before, or no end can come."""
+        while self.possible and not over():
+            self.look(time.time())
+            if self.left_s(time.time(), longest_s()) <= 0:
+                return True
+            time.sleep(LOOK_S)
+        return False
 
 
 def ask_slurm(job: str) -> float | None:

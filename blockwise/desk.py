@@ -1,12 +1,15 @@
 """What the drivers of a run's stages share: one inbox, one state, what a person asks, and one answer to a full or read-only disk."""
 
 import queue
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from blockwise.config import FolderConfig
+from blockwise.deadline import Deadline
 from blockwise.events import Events, State
 
 DISK_PAUSES_S: tuple[float, ...] = (5, 10, 30, 60, 60, 60, 60, 60, 60, 60)
@@ -31,6 +34,7 @@ class Desk:
 
     cluster : an entered cluster of blockwise.cluster, with `client` and `count()`.
     overdue : worker -> key of the stage and the block that it ended itself for.  leaving : worker -> why it leaves.
+    longest_s : of the slowest block so far.
     """
 
     cluster: Any
@@ -44,6 +48,7 @@ class Desk:
     disk_pauses: int = 0
     overdue: dict[str, tuple[str, int | None]] = field(default_factory=dict)
     leaving: dict[str, str] = field(default_factory=dict)
+    longest_s: float = 0.0
 
     @property
     def leasing(self) -> bool:
@@ -76,3 +81,26 @@ class Desk:
         self.paused_until_s = time.monotonic() + wait_s
         self.message = f"disk {full}, next try in {wait_s:.0f} s"
         self.events.message(f"The disk is {full} ({error}): paused, next try in {wait_s:.0f} s. {again} to go on.", "warning")
+
+    def drain_for(self, why: str) -> None:
+        """Drain because this process must end."""
+        self.message = why
+        self.events.message(f"Stopping, for this driver is in a job and {why}. Run again to go on.", "warning")
+        self.control.drain = True
+
+
+@contextmanager
+def within_its_job(desk: Desk) -> Iterator[None]:
+    """Meanwhile, drain before the job of this process ends, if it is in one, while its last blocks can still be finished and booked."""
+    deadline, over = Deadline.of(), threading.Event()
+
+    def watch() -> None:
+        if deadline.wait(lambda: desk.longest_s, over.is_set):
+            desk.inbox.put(lambda: desk.drain_for(deadline.sentence))
+
+    if deadline.possible:
+        threading.Thread(target=watch, name="blockwise-deadline", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

@@ -243,6 +243,7 @@ class StageDriver:
         count, nbytes = len(receipt.ids), int(receipt.nbytes.sum())
         self._emit_done(receipt.worker, count, nbytes=nbytes, read_s=read_s, compute_s=compute_s, write_s=write_s)
         total = receipt.read_s + receipt.compute_s + receipt.write_s
+        self.desk.longest_s = max(self.desk.longest_s, float(total.max()))
         least_s = self.slowest[-1].total_s if len(self.slowest) == SLOWEST else 0.0
         for i in np.argsort(total)[-3:] if float(total.max()) > least_s else ():
             self._note_slow(int(receipt.ids[i]), (float(receipt.read_s[i]), float(receipt.compute_s[i]), float(receipt.write_s[i])))

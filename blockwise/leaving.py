@@ -18,12 +18,12 @@ from distributed.core import Status
 
 from blockwise.deadline import Deadline
 
-LOOK_S: float = 0.5
 POLL_S: float = 0.05
 FETCH_S: float = 5.0
 """What the driver may take to fetch the last receipts."""
 PLACE = "blockwise-departure"
 WORKING = (Status.running, Status.paused)
+ALIVE = (Status.init, Status.starting, *WORKING)
 
 
 class Departure:
@@ -44,14 +44,8 @@ class Departure:
             self._thread.start()
 
     def _watch(self) -> None:
-        while self.worker.status in (*WORKING, Status.init, Status.starting):
-            now_s = time.time()
-            self.deadline.look(now_s)
-            if self.deadline.left_s(now_s, self.longest_s()) <= 0 and self.worker.status in WORKING:
-                end = time.strftime("%H:%M:%S", time.localtime(self.deadline.end_s))
-                self.worker.loop.add_callback(self.leave, f"its job ends at {end}")
-                return
-            time.sleep(LOOK_S)
+        if self.deadline.wait(lambda: self.longest_s(), lambda: self.worker.status not in ALIVE):
+            self.worker.loop.add_callback(self.leave, self.deadline.sentence)
 
     async def leave(self, why: str) -> None:
         """Leave now; a second call does nothing."""

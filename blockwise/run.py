@@ -26,7 +26,7 @@ from blockwise.cluster.context import RunContext
 from blockwise.cluster.preview import preview
 from blockwise.cluster.security import http_warning
 from blockwise.config import RunConfig
-from blockwise.desk import Control, Desk
+from blockwise.desk import Control, Desk, within_its_job
 from blockwise.dispatch import Dispatch
 from blockwise.errors import BlockwiseError, ConfigError, LedgerError
 from blockwise.events import Events, RunFinished, RunStarted, State, Subscriber
@@ -306,7 +306,8 @@ class Run:
         desk = Desk(self.cluster, self.config.run, self.events, self.control)
         stages = RunStages(self.stages, self.task, self.accounts, desk, self.cluster.device)
         self.dispatch = Dispatch(desk, stages)
-        state = self.dispatch.run()
+        with within_its_job(desk):
+            state = self.dispatch.run()
         self.message, self.dispatch = desk.message, None
         stages.abandon()
         return state

@@ -19,8 +19,8 @@ from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
-from blockwise.gpu_use import meter_of
 from blockwise.gpu import check_visible
+from blockwise.gpu_use import meter_of
 from blockwise.lease import Lease, Progress, Receipt
 from blockwise.leaving import departure
 from blockwise.pipeline import Pipeline

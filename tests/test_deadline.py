@@ -2,11 +2,16 @@
 
 import os
 import stat
+import time
 from math import inf
 
 import pytest
 
 from blockwise.deadline import ASK_S, MARGIN_S, Deadline, ask_slurm
+from blockwise.events import Message
+from blockwise.geometry import Domain
+from blockwise.grid import GridSpec
+from blockwise.testing import Faulty, MapTask, run_in
 
 
 @pytest.mark.parametrize(
@@ -84,3 +89,22 @@ def test_a_slurm_that_is_away_changes_nothing(squeue):
 def test_a_machine_without_slurm_has_no_answer(monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert ask_slurm("7") is None
+
+
+# --- a driver in a job
+
+
+def test_a_driver_drains_before_its_job_ends_and_goes_on_in_the_next(tmp_path, monkeypatch):
+    (tmp_path / "count").mkdir()
+    spec, slow = GridSpec((1,)), Faulty({}, str(tmp_path / "count"), pause_s=0.05)
+    task = MapTask(str(tmp_path / "out.zarr"), [Domain("line", ("x",), (300,))], spec, slow)
+    said = []
+    monkeypatch.setenv("BLOCKWISE_END_S", str(time.time() + 8))
+    outcome = run_in(tmp_path / "run", task, subscribers=[said.append])
+    assert (outcome.exit_code, outcome.state) == (3, "interrupted")
+    assert 0 < outcome.status.blocks.done < 300
+    assert [m for m in said if isinstance(m, Message) and "this driver is in a job and its job ends at" in m.text]
+    assert not [m for m in said if isinstance(m, Message) and "leaves" in m.text]
+    monkeypatch.delenv("BLOCKWISE_END_S")
+    assert run_in(tmp_path / "run", task).exit_code == 0
+    assert [slow.attempts(i) for i in range(300)] == [1] * 300

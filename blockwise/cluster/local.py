@@ -20,6 +20,7 @@ from blockwise.cluster import security
 from blockwise.cluster.devices import Placement, place
 from blockwise.cluster.settings import LEASE_SLOTS, dask_settings
 from blockwise.config import ClusterConfig
+from blockwise.deadline import END
 from blockwise.errors import BlockwiseError
 from blockwise.threads import threads_per_worker
 
@@ -172,7 +173,8 @@ def keepers(placement: Placement) -> type[Any]:
         """Numbers are names, and a keeper made anew takes the name of the one it replaces."""
 
         def __init__(self, *args: Any, name: Any = 0, **options: Any) -> None:
-            super().__init__(*args, name=name, env=placement.environment(int(name)), **options)
+            own = {**placement.environment(int(name)), END: ""}  # the driver, in the same job, drains in time
+            super().__init__(*args, name=name, env=own, **options)
 
     return Keeper
 
