@@ -315,3 +315,7 @@ def main(command: Callable[[], Any] = app) -> None:
             command()
         except SystemExit as end:
             sys.exit(INTERRUPTED if end.code == BY_CTRL_C else end.code)
+
+
+if __name__ == "__main__":
+    main()
