@@ -47,11 +47,10 @@ class Browser:
         """What the browser complained of: blocked by a policy, thrown by a script, not found."""
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
-    def picture(self, file: Path, *, whole: bool = True) -> None:
-        """The page as PNG, from its top to its end."""
-        if whole:
-            width = self.driver.get_window_size()["width"]
-            self.driver.set_window_size(width, self.run("return Math.max(300, document.documentElement.scrollHeight)") + 140)
+    def picture(self, file: Path, most: int = 4000) -> None:
+        """The page as PNG, from its top to its end or to `most` pixels below it."""
+        height = min(most, self.run("return document.documentElement.scrollHeight"))
+        self.driver.set_window_size(self.driver.get_window_size()["width"], height + self.run("return outerHeight - innerHeight"))
         file.write_bytes(self.driver.get_screenshot_as_png())
 
 

@@ -108,7 +108,7 @@ function drawStages(s) {
   const orphans = s.stages.some((g) => g.blocks.orphans), masked = s.stages.some((g) => g.blocks.masked);
   const columns = ["done", "total", "failed", "running", masked && "masked", orphans && "orphans"].filter(Boolean);
   const rows = s.stages.map((g) => [g.name, g.state, ...columns.map((c) => count(g.blocks[c])), spentBar(g.spent)]);
-  table("stages", ["stage", "state", ...columns, "time in steps"], rows, columns.map((c, i) => i + 2));
+  table("stages", ["stage", "state", ...columns, "time: read · compute · write"], rows, columns.map((c, i) => i + 2));
 }
 
 function steps(w) {

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import PHONE, Browser, chromium
+from blockwise.monitor.page import MAX_WORKERS
+from tests.browser import DESKTOP, PHONE, Browser, chromium
+from tests.monitor.large import WORKERS, large_status, served
 from tests.monitor.watched_run import BLOCKS, FIRST_GATE, POISON, SECOND_GATE
 
 COLOURS = """
@@ -79,7 +81,8 @@ def figure(browser: Browser, name: str) -> str:
 def steps(browser: Browser) -> list[list[int]]:
     """Per row of a worker: blocks in reading, computing, writing."""
     return browser.run(
-        "return [...document.querySelectorAll('#workers tbody tr')].map((r) => [...r.querySelectorAll('.steps b')].map((b) => +b.textContent))"
+        "return [...document.querySelectorAll('#workers tbody tr')].map("
+        "(row) => [...row.querySelectorAll('.steps b')].map((b) => +b.textContent))"
     )
 
 
@@ -131,3 +134,23 @@ def test_a_driver_that_is_killed_is_missed(browser, tmp_path):
         browser.until(lambda: browser.text("#notice").startswith("Driver gone"))
     assert browser.text("#state") == "running"
     assert "the same blockwise run continues from there" in browser.text("#notice")
+
+
+@pytest.fixture(scope="module")
+def large(browser) -> Iterator[str]:
+    """The address of a page that shows 10^6 blocks on 500 workers."""
+    with served() as (show, address):
+        show(large_status())
+        yield address
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_large_run_fits_the_window_and_is_drawn_quickly(browser, large, size):
+    browser.open(large, size)
+    browser.until(lambda: len(steps(browser)) == MAX_WORKERS, "the workers have their lines")
+    assert browser.text("#worker-title") == f"{WORKERS} workers"
+    assert browser.text("#fleet-legend").endswith("20 idle")
+    assert browser.run("return document.documentElement.scrollWidth - window.innerWidth") <= 0
+    took_ms = browser.run("return [...Array(9)].map(() => { const t = performance.now(); draw(last); return performance.now() - t; })")
+    assert sorted(took_ms)[4] < 100
+    assert [cell.text for cell in browser.find("#workers td:nth-child(4)")][:1] == ["0 % 32 GB of 86 GB"]
