@@ -65,7 +65,6 @@ class Deadline:
         """Time in which blocks may still begin; infinite where no end is known."""
         return inf if self.end_s is None else self.end_s - now_s - self.margin_s(longest_s)
 
-
     @property
     def sentence(self) -> str:
         """When the end is, for a person."""

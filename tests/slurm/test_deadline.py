@@ -1,0 +1,48 @@
+"""Jobs of SLURM that end before their work does: blocks come back as data, each is computed once, nobody is blamed."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.slurm.light import Light
+from tests.slurm.server import Site, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+def assert_undisturbed(run: Light) -> None:
+    """It ended well, every block was computed once, and no attempt failed."""
+    assert run.ends() == 0, run.said
+    assert run.right
+    assert run.failed == 0, run.said
+    assert np.array_equal(run.counted, np.ones(run.blocks)), run.said
+
+
+def end_in(site: Site, job: int, seconds: float) -> None:
+    """Move the end of a job."""
+    end = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + seconds))
+    site.command("scontrol", "update", f"JobId={job}", f"EndTime={end}")
+
+
+def test_a_walltime_shorter_than_a_lease_costs_nothing(site: Site, started: Callable[..., Light]):
+    run = started("max_jobs=1", blocks=120, pause_s=0.25)
+    assert run.runs(1), run.said
+    (job,) = run.jobs("RUNNING")
+    end_in(site, job, 25)
+    assert wait_for(lambda: "its job ends at" in run.said, 60), run.said
+    assert wait_for(lambda: job not in run.jobs("RUNNING"), 30), f"its worker left, and the job stayed\n{run.said}"
+    assert_undisturbed(run)
+    assert "DUE TO TIME LIMIT" not in "".join(log.read_text() for log in (run.folder / "run" / "jobs").glob("*.log"))
+
+
+def test_a_signal_to_the_batch_shell_lets_the_worker_leave(site: Site, started: Callable[..., Light]):
+    run = started(blocks=80, pause_s=0.2)
+    assert run.runs(2)
+    assert run.computes(8)
+    job = min(run.jobs("RUNNING"))
+    site.command("scancel", "--signal=USR1", "--batch", str(job))
+    assert wait_for(lambda: "it was sent SIGUSR1" in run.said, 30), run.said
+    assert wait_for(lambda: job not in run.jobs("RUNNING"), 30), run.said
+    assert_undisturbed(run)
