@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from datetime import time
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -109,9 +110,15 @@ class ClusterConfig(Section):
     tls: bool | None = None
     http_host: str = "127.0.0.1"
 
+    @field_validator("walltime", mode="before")
+    @classmethod
+    def _is_text(cls, value: object) -> object:
+        """To TOML 04:00:00 without quotation marks is a time of day, and 90 a number."""
+        return str(value) if isinstance(value, time | int) else value
+
 
 class LedgerConfig(Section):
-    """`[ledger]`: None keeps SQLite in the run folder; mongodb:// takes credentials from the environment, not from here."""
+    """`[ledger]`: None keeps SQLite in the run folder; mongodb:// takes credentials from the environment or a file, not from here."""
 
     url: str | None = None
 

@@ -128,6 +128,13 @@ FULL = {
 }
 
 
+@pytest.mark.parametrize(("written_as", "text"), [("04:00:00", "04:00:00"), ("90", "90"), ('"1-12:00:00"', "1-12:00:00")])
+def test_a_walltime_needs_no_quotation_marks(tmp_path, written_as, text):
+    config = load_config(written(tmp_path, f"{EXAMPLE}walltime = {written_as}\n"))
+    assert config.cluster.walltime == text
+    assert overridden(load_config(written(tmp_path)), [f"cluster.walltime={written_as}"]).cluster.walltime == text
+
+
 def test_the_saved_configuration_reads_as_itself(tmp_path):
     config = validated(RunConfig, FULL)
     folder = RunFolder.make(tmp_path / "run")
