@@ -46,13 +46,15 @@ def status(path: str | Path, wait: Callable[[float], object] = time.sleep) -> St
     stages = tuple(replace(s, state=halted.get(s.state, s.state), blocks=replace(s.blocks, running=0)) for s in found.stages)
     still = replace(found, workers=(), dashboard="", page="", eta_s=None, blocks_per_s=0.0, bytes_per_s=0.0)
     message = "the driver is gone; run again to go on"
+    if _is_elsewhere(folder, found):
+        message = f"the driver of {found.folder} is gone, or this is a copy of that folder, made while it ran"
     return replace(still, state="interrupted", message=message, stages=stages, blocks=replace(found.blocks, running=0))
 
 
 def _driver_lives(folder: RunFolder, found: Status, wait: Callable[[float], object]) -> bool:
-    """Here: whether its process runs. Elsewhere: whether its counter moves within SILENCE_S of our clock."""
+    """Here: whether its process runs. Elsewhere, and in a copy: whether its counter moves within SILENCE_S of our clock."""
     driver = found.driver
-    if driver is not None and is_local(driver):
+    if driver is not None and is_local(driver) and not (process_lives(driver) and _is_elsewhere(folder, found)):
         return process_lives(driver)
     deadline_s = time.monotonic() + SILENCE_S
     while time.monotonic() < deadline_s:
@@ -60,6 +62,11 @@ def _driver_lives(folder: RunFolder, found: Status, wait: Callable[[float], obje
         if folder.read_status().beat != found.beat:
             return True
     return False
+
+
+def _is_elsewhere(folder: RunFolder, found: Status) -> bool:
+    """Whether the driver calls its folder otherwise: it is mounted under another name here, or this is a copy."""
+    return bool(found.folder) and Path(found.folder).resolve() != folder.path.resolve()
 
 
 @dataclass(frozen=True, slots=True)
