@@ -7,10 +7,11 @@ from blockwise.lease import BlockError
 from blockwise.ledger.contract import FailureKind
 from blockwise.redaction import redact
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""A file system turns read-only under a run when its disk fails: no block is at fault, and none of the next would fare better."""
 TRANSIENT = (ConnectionError, TimeoutError, InterruptedError, BlockingIOError)
 MEMORY_WORDS = ("out of memory", "cannot allocate memory", "bad_alloc", "resource exhausted", "cublas_status_alloc_failed")
-DISK_WORDS = ("no space left on device", "disk quota exceeded", "resource_exhausted: error writing")
+DISK_WORDS = ("no space left on device", "disk quota exceeded", "resource_exhausted: error writing", "read-only file system")
 TRANSIENT_WORDS = ("unavailable", "timed out", "temporarily", "connection reset", "stale file handle", "input/output error")
 
 
@@ -45,5 +46,5 @@ def classify(error: BaseException) -> FailureKind:
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether the disk, not the block, is at fault; such a block is never quarantined for it."""
+    """Whether the disk, full or read-only, is at fault and not the block; such a block is never quarantined for it."""
     return (isinstance(error, OSError) and error.errno in DISK_FULL) or any(w in _text(error).lower() for w in DISK_WORDS)

@@ -41,13 +41,14 @@ def test_the_class_of_an_exception(error, kind):
     [
         (OSError(errno.ENOSPC, "x"), True),
         (OSError(errno.EDQUOT, "x"), True),
+        (OSError(errno.EROFS, "x"), True),
         (StorageError(errno.ENOSPC, "cannot write"), True),
         (RuntimeError("RESOURCE_EXHAUSTED: Error writing /o/c.0: no room"), True),
         (OSError(errno.EIO, "x"), False),
         (ValueError("full of holes"), False),
     ],
 )
-def test_a_full_disk_is_known_whoever_says_so(error, full):
+def test_a_full_or_read_only_disk_is_known_whoever_says_so(error, full):
     assert is_disk_full(error) is full
 
 
