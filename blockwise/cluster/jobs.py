@@ -11,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from blockwise.errors import JobError
@@ -95,6 +96,17 @@ def cancel(ids: Iterable[str]) -> None:
     """
     if given := sorted(ids):
         _slurm("scancel", "--quiet", *given)
+
+
+def walltime_s(text: str) -> float:
+    """Seconds of a walltime as sbatch takes it: minutes, [hours:]minutes:seconds, days-hours[:minutes[:seconds]]; infinite where none."""
+    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text.strip())
+    if found is None:
+        return inf
+    days, *parts = (None if g is None else int(g) for g in found.groups())
+    numbers = [n for n in parts if n is not None]
+    units = (3600, 60, 1) if days is not None or len(numbers) == 3 else (60, 1)
+    return float(86_400 * (days or 0) + sum(n * unit for n, unit in zip(numbers, units, strict=False)))
 
 
 def last_lines(file: Path, lines: int = LAST_LINES) -> str:

@@ -40,7 +40,10 @@ from blockwise.errors import BlockwiseError, ConfigError, JobError
 from blockwise.threads import threads_per_worker, workers_per_job
 
 WARNING_S: int = 120
-"""SLURM signals a job this long before its walltime ends, so that its worker can leave."""
+"""SLURM signals a job this long before its walltime ends, and up to a minute sooner, so that its worker can leave; ..."""
+WARNING_SHARE: float = 0.05
+"""... no longer than this part of the walltime, and not at all where that is seconds: workers look at the clock themselves."""
+LEAST_WARNING_S: int = 10
 DEATH_TIMEOUT_S: int = 60
 """A job's worker that finds no scheduler for so long ends."""
 CLOSE_S: float = 15.0
@@ -267,7 +270,7 @@ def job_options(config: ClusterConfig, context: RunContext, certificates: Path |
     """A job as keywords of dask-jobqueue."""
     count = workers_per_job(config)
     log = str(jobs_folder(context.folder)).replace("%", "%%") + "/%j.log"
-    directives = ["-N 1", "--no-requeue", f"--signal=B:USR1@{WARNING_S}", f"--comment={comment}", *jobs.quoted([f"--output={log}"])]
+    directives = ["-N 1", "--no-requeue", *warning(config), f"--comment={comment}", *jobs.quoted([f"--output={log}"])]
     directives += [f"--gres=gpu:{config.gpus}"] if config.gpus else []
     directives += ["--exclusive"] if config.whole_node else []
     pages = f"{config.http_host}:0"  # without an address a worker shows them to everybody, --no-dashboard or not
@@ -289,6 +292,12 @@ def job_options(config: ClusterConfig, context: RunContext, certificates: Path |
         "worker_extra_args": ["--preload", JOB_WORKER, "--preload-nanny", JOB_NANNY, "--no-dashboard", "--dashboard-address", pages],
         "config_name": "slurm",
     }
+
+
+def warning(config: ClusterConfig) -> list[str]:
+    """The directive that signals a job before its end."""
+    seconds = int(min(WARNING_S, WARNING_SHARE * jobs.walltime_s(config.walltime)))
+    return [f"--signal=B:USR1@{seconds}"] if seconds >= LEAST_WARNING_S else []
 
 
 def exports(config: ClusterConfig, certificates: Path | None) -> list[str]:

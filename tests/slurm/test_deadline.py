@@ -2,14 +2,34 @@
 
 import time
 from collections.abc import Callable
+from math import inf
 
 import numpy as np
 import pytest
 
+from blockwise.cluster.jobs import walltime_s
+from blockwise.cluster.slurm import warning
+from blockwise.config import ClusterConfig
 from tests.slurm.light import Light
 from tests.slurm.server import Site, wait_for
 
-pytestmark = pytest.mark.slow
+
+@pytest.mark.parametrize(
+    ("walltime", "seconds", "directive"),
+    [
+        ("04:00:00", 14_400, ["--signal=B:USR1@120"]),
+        ("90", 5_400, ["--signal=B:USR1@120"]),
+        ("10:30", 630, ["--signal=B:USR1@31"]),
+        ("1-00", 86_400, ["--signal=B:USR1@120"]),
+        ("1-12:30", 131_400, ["--signal=B:USR1@120"]),
+        ("1-12:30:15", 131_415, ["--signal=B:USR1@120"]),
+        ("UNLIMITED", inf, ["--signal=B:USR1@120"]),
+        ("2", 120, []),
+    ],
+)
+def test_a_job_is_signalled_in_good_time_but_not_at_its_start(walltime: str, seconds: float, directive: list[str]):
+    assert walltime_s(walltime) == seconds
+    assert warning(ClusterConfig(kind="slurm", walltime=walltime)) == directive
 
 
 def assert_undisturbed(run: Light) -> None:
@@ -26,10 +46,12 @@ def end_in(site: Site, job: int, seconds: float) -> None:
     site.command("scontrol", "update", f"JobId={job}", f"EndTime={end}")
 
 
+@pytest.mark.slow
 def test_a_walltime_shorter_than_a_lease_costs_nothing(site: Site, started: Callable[..., Light]):
     run = started("max_jobs=1", blocks=120, pause_s=0.25)
     assert run.runs(1), run.said
-    (job,) = run.jobs("RUNNING")
+    assert (jobs := run.jobs("RUNNING")), run.said
+    (job,) = jobs
     end_in(site, job, 25)
     assert wait_for(lambda: "its job ends at" in run.said, 60), run.said
     assert wait_for(lambda: job not in run.jobs("RUNNING"), 30), f"its worker left, and the job stayed\n{run.said}"
@@ -37,6 +59,7 @@ def test_a_walltime_shorter_than_a_lease_costs_nothing(site: Site, started: Call
     assert "DUE TO TIME LIMIT" not in "".join(log.read_text() for log in (run.folder / "run" / "jobs").glob("*.log"))
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_batch_shell_lets_the_worker_leave(site: Site, started: Callable[..., Light]):
     run = started(blocks=80, pause_s=0.2)
     assert run.runs(2)
@@ -45,4 +68,15 @@ def test_a_signal_to_the_batch_shell_lets_the_worker_leave(site: Site, started: 
     site.command("scancel", "--signal=USR1", "--batch", str(job))
     assert wait_for(lambda: "it was sent SIGUSR1" in run.said, 30), run.said
     assert wait_for(lambda: job not in run.jobs("RUNNING"), 30), run.said
+    assert_undisturbed(run)
+
+
+@pytest.mark.slow
+def test_slurm_s_own_warning_lets_the_worker_leave(site: Site, started: Callable[..., Light]):
+    run = started("max_jobs=1", "walltime=00:40:00", blocks=200, pause_s=0.3)
+    assert run.computes(8)
+    assert (jobs := run.jobs("RUNNING")), run.said
+    (job,) = jobs
+    end_in(site, job, 100)
+    assert wait_for(lambda: "it was sent SIGUSR1" in run.said, 60), run.said
     assert_undisturbed(run)
