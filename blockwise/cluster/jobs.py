@@ -28,8 +28,15 @@ AWAY = re.compile(
     re.IGNORECASE,
 )
 """Words by which commands say that the controller does not answer."""
-SECRETS = "BLOCKWISE_MONGODB_"
-"""What names in the environment begin with that no job needs."""
+NOT_PASSED_ON = ("BLOCKWISE_MONGODB_", "SBATCH_", "SQUEUE_", "SCANCEL_")
+"""What names in the environment begin with that no job needs, or that would outvote what is asked for here."""
+DEFAULTS = {
+    "SBATCH_ACCOUNT": "-A --account",
+    "SBATCH_PARTITION": "-p --partition",
+    "SBATCH_QOS": "-q --qos",
+    "SBATCH_RESERVATION": "--reservation",
+}
+"""What a site may set for its users, and the options that go before it."""
 LAST_LINES: int = 12
 
 
@@ -51,14 +58,14 @@ class QueuedJob:
         return self.state == "PENDING"
 
 
-def submit(script: str | Path, *options: str) -> str:
+def submit(script: str | Path) -> str:
     """Submit a script; the id of the job.
 
     Raises
     ------
     JobError : SLURM refuses it; away: SLURM does not answer, and may have the job nevertheless.
     """
-    words = _slurm("sbatch", "--parsable", *options, str(script))
+    words = _slurm("sbatch", "--parsable", str(script), script=Path(script).read_text())
     found = re.search(r"^\d+", words, re.MULTILINE)
     if found is None:
         raise JobError(f"sbatch answers without the id of a job: {words.strip()!r}")
@@ -72,7 +79,7 @@ def test_only(script: str | Path) -> str:
     ------
     JobError : it would be refused, or there is no answer (away).
     """
-    return _slurm("sbatch", "--test-only", str(script)).removeprefix("sbatch: ").strip()
+    return _slurm("sbatch", "--test-only", str(script), script=Path(script).read_text()).removeprefix("sbatch: ").strip()
 
 
 def queue(*names: str) -> dict[str, QueuedJob]:
@@ -118,12 +125,19 @@ def last_lines(file: Path, lines: int = LAST_LINES) -> str:
     return "\n".join(text.splitlines()[-lines:]) or f"({file} is empty)"
 
 
-def _slurm(program: str, *arguments: str) -> str:
-    """What a command prints on both channels; nobody else is listening to it."""
+def environment(script: str) -> dict[str, str]:
+    """What a command gets to see: defaults of the site as far as a script does not say otherwise."""
+    said = {word.partition("=")[0] for line in script.splitlines() if line.startswith("#SBATCH") for word in line.split()}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(NOT_PASSED_ON)}
+    return kept | {k: os.environ[k] for k, options in DEFAULTS.items() if k in os.environ and not said & set(options.split())}
+
+
+def _slurm(program: str, *arguments: str, script: str = "") -> str:
+    """What a command prints, on either channel."""
     try:
         done = subprocess.run(
             [program, *arguments],
-            env={k: v for k, v in os.environ.items() if not k.startswith(SECRETS)},
+            env=environment(script),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

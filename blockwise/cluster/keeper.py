@@ -21,7 +21,8 @@ from blockwise.events import Level
 
 TICK_S: float = 2.0
 TRIES: int = 3
-"""Rounds of submissions that fail, or die before a worker connects, until the run ends; as long as a worker is there it goes on."""
+"""Rounds of jobs that die before their workers connect, or are refused while none is in the queue, until the run ends; as long as a
+worker is there it goes on."""
 WAIT_S: tuple[float, float] = (5.0, 300.0)
 """Wait after the first such round, doubled after each further one, and the longest."""
 
@@ -70,6 +71,9 @@ class Keeper:
     failure: str = ""
     """Why the run must end."""
     _rounds: int = 0
+    """Of submissions that failed, one after the other."""
+    _vain: int = 0
+    """Those of them that count against the run."""
     _not_before_s: float = 0.0
     _told: str = ""
     _away: bool = False
@@ -93,7 +97,7 @@ class Keeper:
                     self.tick(time.monotonic())
                 except Exception as error:  # of a cluster that closes meanwhile; anything else must not end the keeping either
                     if not self._over.is_set():
-                        self._tell_once(f"The keeper of the jobs failed once, and goes on: {error!r}", "warning")
+                        self.tell(f"The keeper of the jobs failed once, and goes on: {error!r}", "warning")
 
     def tick(self, now_s: float) -> None:
         """Look at the queue, drop what has ended, submit what is missing."""
@@ -112,7 +116,7 @@ class Keeper:
             self.pool.drop([s.name for s in gone])
         alive = len(known) - len(gone)
         self.waiting = self._waiting(queue, known)
-        missing = min(self.wanted, self.max_jobs) - alive
+        missing = self._goal - alive
         if missing > 0 and now_s >= self._not_before_s and not self.failure:
             self.pool.add(missing)
 
@@ -129,22 +133,32 @@ class Keeper:
     # --- what went wrong -------------------------------------------------------------------------------------------------------
 
     def _judge(self, gone: list[Submission], queue: Mapping[str, QueuedJob], known: list[Submission], now_s: float) -> None:
-        """Count rounds in which jobs fail; wait longer after each; give up after some without any worker."""
+        """Wait longer after each round in which jobs fail; give up after some that brought no worker while none is there."""
         refused = [s for s in gone if s.refusal]
         died = [s for s in gone if not s.refusal and not s.connected and not self._was_cancelled(queue.get(s.id))]
-        if any(s.connected for s in known if s not in gone):
-            self._rounds = 0
+        alive = [s for s in known if s not in gone]
+        working = any(s.connected for s in alive)
+        self._vain = 0 if working else self._vain
         if not refused and not died:
+            self._rounds = self._rounds if len(alive) < self._goal else 0
             return
         first, most = WAIT_S
-        self._not_before_s = now_s + min(most, first * 2**self._rounds)
-        if not refused or not all(s.refusal.away for s in refused if s.refusal):
-            self._rounds += 1
-        why = str(refused[-1].refusal) if refused else self._obituary(died[-1], queue.get(died[-1].id))
-        if self._rounds >= TRIES and len(gone) == len(known):
+        wait_s = min(most, first * 2**self._rounds)
+        self._not_before_s = now_s + wait_s
+        self._rounds += 1
+        no = any(not s.refusal.away for s in refused if s.refusal)
+        self._vain += (bool(died) and not working) or (no and not alive)
+        why = self._obituary(died[-1], queue.get(died[-1].id)) if died else str(refused[-1].refusal)
+        if self._vain >= TRIES:
             self.failure = why
-        else:
-            self._tell_once(f"{why}\nTried again in {self._not_before_s - now_s:.0f} s.", "warning")
+        elif why.splitlines()[0] != self._told:
+            self._told = why.splitlines()[0]
+            self.tell(f"{why}\nThe next try comes in {wait_s:.0f} s.", "warning")
+
+    @property
+    def _goal(self) -> int:
+        """How many jobs there should be."""
+        return min(self.wanted, self.max_jobs)
 
     @staticmethod
     def _was_cancelled(job: QueuedJob | None) -> bool:
@@ -165,12 +179,6 @@ class Keeper:
         if self._away:
             self._away = False
             self.tell("SLURM answers again.", "info")
-
-    def _tell_once(self, text: str, level: Level) -> None:
-        """Tell, unless it was the last thing told."""
-        if text != self._told:
-            self._told = text
-            self.tell(text, level)
 
     def _waiting(self, queue: Mapping[str, QueuedJob], known: list[Submission]) -> str:
         """What the queue says of the jobs that wait, e.g. "3 jobs wait in the queue (Resources)"."""

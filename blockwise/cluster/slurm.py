@@ -172,7 +172,8 @@ class SlurmWorkers:
     def _close(self) -> None:
         self.keeper.stop()
         try:
-            jobs.cancel(s.id for s in self.submissions() if s.id)
+            stray = (job.id for job in jobs.queue(self.keeper.name).values() if job.comment == self.token and not job.ended)
+            jobs.cancel({*stray, *(s.id for s in self.submissions() if s.id)})
         except JobError as error:
             left = f"Jobs of this run may be left: {error}. Cancel them with `blockwise clean {self.context.folder}`."
             self.context.tell(left, "warning")
@@ -233,7 +234,7 @@ class SlurmWorkers:
     # --- what the driver asks ------------------------------------------------------------------------------------------------------
 
     def want(self, leases: int) -> str:
-        """Hold jobs for so many leases; says what the queue makes of those that wait."""
+        """Hold jobs for so many leases; what is said of those that wait in the queue."""
         self.keeper.wanted = ceil(leases / workers_per_job(self.config))
         return self.keeper.waiting
 

@@ -211,10 +211,16 @@ class Site:
         self.command("scontrol", "update", f"nodename={','.join(NODES)}", "state=drain", "reason=test")
 
     def resume(self) -> None:
-        """Undo `drain`."""
-        for line in self.command("sinfo", "-h", "-N", "-o", "%N %t", "-p", PARTITION).splitlines():
-            if line.split()[1].startswith("dr"):
-                self.command("scontrol", "update", f"nodename={line.split()[0]}", "state=resume")
+        """Undo `drain`; back when the nodes have answered."""
+        for node, state in self.nodes().items():
+            if state.startswith("dr"):
+                self.command("scontrol", "update", f"nodename={node}", "state=resume")
+        assert wait_for(lambda: not any(s.startswith("dr") or s.endswith("*") for s in self.nodes().values()), 20), self.nodes()
+
+    def nodes(self) -> dict[str, str]:
+        """Node -> its state in short; with a * while the controller waits for its answer."""
+        lines = self.command("sinfo", "-h", "-N", "-o", "%N %t", "-p", PARTITION).splitlines()
+        return dict((line.split()[0], line.split()[1]) for line in lines)
 
     def stop_controller(self) -> None:
         """The controller answers nobody until `continue_controller`."""
