@@ -1,6 +1,6 @@
 """`python -m benchmarks.graph`: what a barrier between two stages costs; one JSON object last, kept in benchmarks/results/graph.json.
 
-Two stages over a volume on 4 local workers. The second reads the first with a context of half a block. Blocks are uneven, as those of
+Two stages over a volume on 2 local workers. The second reads the first with a context of half a block. Blocks are uneven, as those of
 tissue and of resin are: most take some 10 ms, and one in forty a hundred times as long. A block computes by sleeping, so that what is
 measured does not depend on what else the machine does.
 
@@ -33,8 +33,8 @@ from blockwise.storage import Write
 from blockwise.task import Dependency, Task
 from blockwise.testing import run_in
 
-WORKERS, ROUNDS = 4, 3
-SHAPE = (16, 32, 32)
+WORKERS, ROUNDS = 2, 3
+SHAPE = (32, 32, 32)
 SIDE = 4
 USUAL_S, LONG_S, ONE_IN = 0.008, 0.8, 40
 
