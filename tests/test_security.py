@@ -1,25 +1,35 @@
 """Who may connect, what an open port is bound to, and that no secret and no pickle gets where it must not."""
 
+import ast
 import asyncio
 import platform
-import socket
-import ssl
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import dask
+import numpy as np
 import psutil
 import pytest
 from distributed import LocalCluster
 from distributed.core import connect
-from distributed.security import Security
 
 from blockwise.cluster import security
 from blockwise.cluster.address import AddressWorkers
 from blockwise.cluster.local import LocalWorkers
 from blockwise.config import ClusterConfig
-from blockwise.errors import ConfigError, StorageError
+from blockwise.errors import ConfigError, InputError, StorageError
+from blockwise.folder import RunFolder
+from blockwise.monitor.page import page_values
+from blockwise.storage import open_source
+from tests.leaky_run import INPUT, LEDGER, SECRETS, finds
+from tests.listening import greets, listening, shows_pages
+from tests.monitor.test_page_in_browser import running
+from tests.services.mongodb import Server
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # Ports
 
@@ -30,43 +40,25 @@ def cluster(request) -> Iterator[LocalWorkers]:
         yield running
 
 
-def sockets() -> list[tuple[str, int]]:
-    """Addresses that this process and its children listen on, TCP and UDP."""
-    me = psutil.Process()
-    found = [c for p in (me, *me.children(recursive=True)) for c in p.net_connections("inet")]
-    return [(c.laddr.ip, c.laddr.port) for c in found if c.laddr and not c.raddr and c.status in (psutil.CONN_LISTEN, psutil.CONN_NONE)]
-
-
 def test_every_port_is_bound_to_this_machine(cluster):
-    found = sockets()
+    found = listening()
     assert len(found) >= 5  # scheduler, its pages, nanny, worker, its pages
     assert not [at for at in found if not security.is_loopback(at[0])]
 
 
-def greets(port: int, context: ssl.SSLContext) -> bool:
-    """Whether whoever listens there says a word to a peer with this context, as Dask does to those it lets in."""
-    try:
-        with (
-            socket.create_connection(("127.0.0.1", port), timeout=1) as plain,
-            context.wrap_socket(plain, server_hostname="x") as tls,
-        ):
-            return bool(tls.recv(1))
-    except (ssl.SSLError, ConnectionError, TimeoutError):
-        return False
-
-
-def peer(known: Security | None) -> ssl.SSLContext:
-    """A peer that trusts anybody, with the certificate of `known` or with none."""
-    context = known.get_connection_args("client")["ssl_context"] if known else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return context
+def test_every_port_of_a_run_is_bound_to_this_machine(tmp_path):
+    with running(tmp_path) as run:
+        found = listening(psutil.Process(run.process.pid))
+        assert len(found) >= 8  # of two workers
+        assert not [at for at in found if not security.is_loopback(at[0])]
+        assert [at for at in found if shows_pages(at)]
 
 
 @pytest.mark.parametrize("cluster", [True], indirect=True, ids=["tls"])
 @pytest.mark.parametrize("known", [None, security.temporary()], ids=["no certificate", "one of another run"])
 def test_without_the_certificate_of_the_run_nobody_is_let_in(cluster, known):
-    assert [port for _, port in sockets() if greets(port, peer(cluster.client.security))]
-    assert not [port for _, port in sockets() if greets(port, peer(known))]
+    assert [at for at in listening() if greets(at, cluster.client.security)]
+    assert not [at for at in listening() if greets(at, known)]
 
 
 @pytest.mark.parametrize("cluster", [True], indirect=True, ids=["tls"])
@@ -155,3 +147,156 @@ def test_pages_that_others_can_see_are_told(host, loud):
 )
 def test_the_address_of_a_page_can_be_opened(host, shown):
     assert security.shown_host(host) == shown
+
+
+# Secrets
+
+
+def leak(folder: Path, *keys: str) -> subprocess.CompletedProcess[str]:
+    """A run full of secrets, worked off; with a secret on its command line too."""
+    command = [sys.executable, "-m", "tests.leaky_run", str(folder), *keys, f"input.path={INPUT}"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def leaked(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("leaky")
+    return folder, leak(folder, "cluster.workers=1", 'cluster.device="cpu"')
+
+
+def test_no_secret_is_in_the_run_folder_or_the_output(leaked):
+    folder, done = leaked
+    assert done.returncode == 1  # three blocks failed
+    assert (folder / "run" / "logs").is_dir()
+    assert not finds(folder)
+
+
+def test_no_secret_is_in_what_a_run_says(leaked):
+    said = leaked[1].stdout + leaked[1].stderr
+    assert said.count('"block_failed"') == 6
+    assert not [secret for secret in SECRETS if secret in said]
+
+
+@pytest.mark.parametrize(
+    ("file", "kept"),
+    [
+        ("run.log", "cannot open https://***@data.lab/em.zarr: 403 for https://bucket.cloud/mask.zarr?X-Amz-Credential=***"),
+        ("status.json", "cannot open https://***@data.lab/em.zarr"),
+        ("config.toml", '"https://***@data.lab/em.zarr"'),
+        ("provenance.jsonl", "input.path=https://***@data.lab/em.zarr"),
+    ],
+)
+def test_what_is_no_secret_is_kept(leaked, file, kept):
+    assert kept in (leaked[0] / "run" / file).read_text()
+
+
+def test_no_secret_is_in_a_ledger_on_a_server(tmp_path):
+    server = Server()
+    try:
+        url = f"mongodb://anna:{LEDGER}@{server.address}/db?authMechanism=PLAIN"
+        folder = tmp_path / "run folder"
+        folder.mkdir()
+        done = leak(folder, "cluster.workers=1", 'cluster.device="cpu"', f"ledger.url={url}")
+        assert done.returncode == 1, done.stderr
+        assert not [secret for secret in SECRETS if secret in done.stdout + done.stderr]
+        server.kill()
+        assert not finds(folder)
+        assert not finds(server.folder)
+    finally:
+        server.stop()
+
+
+def test_the_page_shows_no_secret(leaked):
+    text = str(page_values(RunFolder(leaked[0] / "run").read_status()))
+    assert "cannot open https://***@data.lab" in text
+    assert not [secret for secret in SECRETS if secret in text]
+
+
+# Pickles
+
+READERS = {
+    "pickle": {"load", "loads", "Unpickler"},
+    "cloudpickle": {"load", "loads"},
+    "joblib": {"load"},
+    "dill": {"load", "loads"},
+    "marshal": {"load", "loads"},
+    "shelve": {"open"},
+    "yaml": {"load", "load_all", "unsafe_load", "full_load", "unsafe_load_all", "full_load_all", "Loader", "UnsafeLoader", "FullLoader"},
+    "pandas": {"read_pickle"},
+    "pd": {"read_pickle"},
+}
+"""Functions that run what a file says."""
+
+ALLOWED = {
+    (
+        "blockwise/worker.py",
+        "cloudpickle.loads",
+    ): "the task, from the driver, over its connection",
+    ("tasks/spikes/suite2p.py", "pickle.Unpickler"): "its find_class refuses all but arrays and plain types",
+}
+
+
+def calls(path: Path) -> Iterator[tuple[str, ast.AST]]:
+    """Dotted name and node of everything called, imported or inherited from in a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            yield f"{node.value.id}.{node.attr}", node
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((f"{node.module}.{a.name}", node) for a in node.names)
+
+
+def sources() -> list[Path]:
+    return [p for room in ("blockwise", "tasks", "benchmarks") for p in sorted((ROOT / room).rglob("*.py"))]
+
+
+def test_nothing_is_unpickled_from_a_file():
+    found = {
+        (str(path.relative_to(ROOT)), name)
+        for path in sources()
+        for name, _ in calls(path)
+        if name.rpartition(".")[2] in READERS.get(name.rpartition(".")[0], ())
+    }
+    assert found == set(ALLOWED)
+
+
+def keyword(call: ast.Call, name: str) -> object:
+    """The literal given for a keyword; None where it is not given."""
+    return next((k.value.value for k in call.keywords if k.arg == name and isinstance(k.value, ast.Constant)), None)
+
+
+@pytest.mark.parametrize(
+    ("function", "name", "allowed"),
+    [
+        ("torch.load", "weights_only", {True}),
+        ("np.load", "allow_pickle", {None, False}),  # False is numpy's default
+        ("numpy.load", "allow_pickle", {None, False}),
+        ("np.fromfile", "allow_pickle", {None}),
+        ("subprocess.run", "shell", {None, False}),
+        ("subprocess.Popen", "shell", {None, False}),
+    ],
+)
+def test_readers_are_told_to_run_nothing(function, name, allowed):
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == function and keyword(node, name) not in allowed
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("builtin", ["eval", "exec", "compile", "__import__"])
+def test_no_text_is_run(builtin):
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == builtin
+    ]
+    assert not found
+
+
+def test_a_pickled_array_is_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    with pytest.raises(InputError):
+        open_source(tmp_path / "a.npy")
