@@ -15,7 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from blockwise.errors import ConfigError, MissingError
@@ -133,10 +133,47 @@ class FolderConfig(Section):
     drain_s: float = Field(60.0, gt=0)
 
 
+class StageConfig(Section):
+    """One of `[[stages]]`: a task of its own in the run. What it does not say is as at the top; `options` only where the task is the same.
+
+    name : of its stages in the run, by default the task's.
+    input : as [input], or "@NAME": what the stage of that name writes, an earlier one of the run.
+    """
+
+    task: str
+    name: str = ""
+    input: InputConfig = InputConfig()
+    model: ModelConfig = ModelConfig()
+    options: Mapping[str, Any] = Field(default_factory=dict)
+    blocks: BlocksConfig = BlocksConfig()
+
+    @property
+    def reads(self) -> str:
+        """The stage of the run that is its input, "" where it is none."""
+        return self.input.path[1:] if self.input.path and self.input.path.startswith("@") else ""
+
+
+def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a configuration in which every one of `[[stages]]` says all that it takes from the top; the last names the task."""
+    found, top = [], values.get("task")
+    for entry in values["stages"]:
+        stage = {"task": top, **entry} if top else dict(entry)
+        if isinstance(stage.get("input"), str):
+            stage["input"] = {"path": stage["input"]}
+        for section in ("input", "model", "blocks", *(("options",) if stage.get("task") == top else ())):
+            own, default = stage.get(section, {}), values.get(section, {})
+            if isinstance(own, Mapping) and isinstance(default, Mapping) and not str(own.get("path", "")).startswith("@"):
+                stage[section] = {**default, **own}
+        stage["name"] = stage.get("name") or stage.get("task", "")
+        found.append(stage)
+    return {**values, "stages": found, "task": top or found[-1].get("task", "")}
+
+
 class RunConfig(Section):
     """A whole configuration. `options` stays a mapping until the task's own `Options` reads it."""
 
     task: str
+    stages: tuple[StageConfig, ...] = ()
     input: InputConfig = InputConfig()
     model: ModelConfig = ModelConfig()
     output: OutputConfig = OutputConfig()
@@ -145,6 +182,12 @@ class RunConfig(Section):
     cluster: ClusterConfig = ClusterConfig()
     ledger: LedgerConfig = LedgerConfig()
     run: FolderConfig = FolderConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _merges(cls, values: Any) -> Any:
+        stages = values.get("stages") if isinstance(values, Mapping) else None
+        return with_defaults(values) if stages and all(isinstance(s, Mapping) for s in stages) else values
 
     @field_validator("task")
     @classmethod
@@ -303,7 +346,7 @@ def _inner_schema(annotation: Any) -> type[BaseModel] | None:
 
 
 def _absolute(path: str | None) -> str | None:
-    return path if path is None or "://" in path else os.path.abspath(os.path.expanduser(path))
+    return path if path is None or "://" in path or path.startswith("@") else os.path.abspath(os.path.expanduser(path))
 
 
 def overridden(config: RunConfig, overrides: Sequence[str]) -> RunConfig:

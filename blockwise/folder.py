@@ -137,9 +137,10 @@ class RunFolder:
         if values and not (self.path / "resolved.json").exists():
             write_atomic(self.path / "resolved.json", json.dumps(dict(values)).encode())
 
-    def settled(self, config: RunConfig) -> RunConfig:
-        """The configuration with what the first start decided in place of each "auto"."""
-        decided = _read_json(self.path / "resolved.json")
+    def settled(self, config: RunConfig, stage: str = "") -> RunConfig:
+        """The configuration, or that of one of its `[[stages]]`, with what the first start decided in place of each "auto"."""
+        prefix = f"@{stage} " if stage else ""
+        decided = {k.removeprefix(prefix): v for k, v in _read_json(self.path / "resolved.json").items() if k.startswith(prefix)}
         values = config.model_dump()
         open_keys = {k: v for k, v in decided.items() if values.get(k.split(".")[0], {}).get(k.split(".")[-1]) == "auto"}
         return overridden(config, [f"{k}={json.dumps(v)}" for k, v in open_keys.items()]) if open_keys else config
@@ -252,7 +253,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 def to_toml(config: RunConfig) -> str:
     """The configuration as TOML, sections in order, keys that are not set left out."""
     values = config.model_dump(exclude_none=True)
-    lines = [f"{k} = {_toml(v)}" for k, v in values.items() if not isinstance(v, dict)]
+    lines = [f"{k} = {_toml(v)}" for k, v in values.items() if not isinstance(v, dict) and (v or k != "stages")]
     for section, keys in values.items():
         if isinstance(keys, dict) and keys:
             lines += ["", f"[{section}]", *(f"{k} = {_toml(v)}" for k, v in keys.items())]

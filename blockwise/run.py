@@ -20,7 +20,9 @@ from typing import Any
 
 from blockwise.audience import Audience
 from blockwise.books import Books
-from blockwise.claim import check_claim, check_exports, check_same_output, claim_output
+from blockwise.chain import load_task as load_task
+from blockwise.chain import task_class as task_class
+from blockwise.claim import STARTED, check_claim, check_exports, check_same_output, claim_output, refuse_lost
 from blockwise.cluster import open_cluster
 from blockwise.cluster.context import RunContext
 from blockwise.cluster.preview import preview
@@ -31,7 +33,7 @@ from blockwise.dispatch import Dispatch
 from blockwise.errors import BlockwiseError, ConfigError, LedgerError
 from blockwise.events import Events, RunFinished, RunStarted, State, Subscriber
 from blockwise.fingerprint import check, fingerprint
-from blockwise.folder import RunFolder, refuse_redacted
+from blockwise.folder import RunFolder
 from blockwise.geometry import Domain
 from blockwise.grid import Grid
 from blockwise.heartbeat import Heartbeat, drop_dead, refuse_second, this_driver
@@ -39,7 +41,7 @@ from blockwise.history import HistoryRecorder
 from blockwise.jsonlines import JsonLines
 from blockwise.ledger import Driver, Ledger, open_ledger
 from blockwise.ledger.contract import Booking
-from blockwise.outage import PATIENCE_S, Outage, is_away
+from blockwise.outage import PATIENCE_S, Outage, first_of, is_away
 from blockwise.plan import Plan, make_plan
 from blockwise.snapshot import Rates, snapshot
 from blockwise.stages import RunStages
@@ -63,32 +65,6 @@ class Outcome:
     @property
     def exit_code(self) -> int:
         return EXIT_CODES[self.state]
-
-
-def load_task(config: RunConfig) -> Task:
-    """The task that a configuration names, made and checked; what an earlier start of the run decided stays decided."""
-    refuse_redacted(config)
-    folder = config.run.folder
-    return task_class(config).from_config(RunFolder(Path(folder)).settled(config) if folder else config)
-
-
-def task_class(config: RunConfig) -> type[Task]:
-    """The task that a configuration names, from the entry points `blockwise.tasks`.
-
-    Raises
-    ------
-    ConfigError : no task of that name is installed; names the nearest.
-    """
-    import difflib
-    from importlib.metadata import entry_points
-
-    found = {e.name: e for e in entry_points(group="blockwise.tasks")}
-    if config.task not in found:
-        near = difflib.get_close_matches(config.task, found, 1, 0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(sorted(found))}"
-        raise ConfigError(f"no task {config.task!r}: {hint}")
-    task: type[Task] = found[config.task].load()
-    return task
 
 
 def plan(config: RunConfig, *, pilot_blocks: int = 20, pilot_s: float = inf) -> Plan:
@@ -209,8 +185,11 @@ class Run:
         if retry_failed:
             self._forget_failures()
         self._open_accounts()
+        begun = any(books.done for books in self.accounts.values())
+        if not begun:
+            refuse_lost(self.folder, self.ledger)
         if path := self.task.output_path():
-            check_claim(path, self.folder.run, begun=any(books.done for books in self.accounts.values()))
+            check_claim(path, self.folder.run, begun=begun)
         if not adopted and self.ledger.get("finished") == self._signature():
             return self._end("done")
         self.ledger.join(me)
@@ -223,6 +202,7 @@ class Run:
             for stage, domain, now in prints.values():
                 if self.ledger.fingerprint(stage.name, domain.digest) != now:
                     self.ledger.set_fingerprint(stage.name, domain.digest, now)
+            self.ledger.commit(Booking(values={STARTED: self.folder.run}))
             self.folder.save_config(self.config)
             self.folder.note_start(adopted=adopted, ledger=self.ledger.url, driver=me.id)
             self._record(stack)
@@ -260,9 +240,9 @@ class Run:
 
     def _signature(self) -> list[list[str]]:
         """The domains of every stage, and all options: a run is finished for these and no others."""
-        options = getattr(self.task, "options", None)
-        wishes = options.model_dump_json() if isinstance(options, TaskOptions) else ""
-        return [[wishes], *([stage.name, *(d.digest for d in stage.domains())] for stage in self.stages)]
+        asked = [getattr(task, "options", None) for task in (self.stages if self.config.stages else (self.task,))]
+        wishes = [options.model_dump_json() if isinstance(options, TaskOptions) else "" for options in asked]
+        return [wishes, *([stage.name, *(d.digest for d in stage.domains())] for stage in self.stages)]
 
     def _open_accounts(self, driver: str = "") -> None:
         for stage in self.stages:
@@ -281,7 +261,8 @@ class Run:
             self.outage.message = ""
             if not is_away(error):
                 raise
-            self.events.message(f"Stopped: {error}", "error")
+            self.message = str(first_of(error))
+            self.events.message(f"Stopped: {self.message}", "error")
             return "interrupted"
 
     def _work_off(self, driver: str) -> State:

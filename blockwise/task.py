@@ -127,6 +127,11 @@ class Task(ABC):
         """
         return None
 
+    def input_reads(self) -> Literal["region", "stage"]:
+        """Where the run's input is what another task writes in the same run: "region" where a block needs only what lies under its read
+        region, in world units; "stage" where it may need all."""
+        return "stage"
+
     @abstractmethod
     def domains(self) -> Sequence[Domain]: ...
 

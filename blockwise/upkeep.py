@@ -1,7 +1,7 @@
 """What is done to a run folder when no driver works on it: read its state, check outputs against the ledger, rebuild, report, clean.
 
-`status` only reads status.json and works on another machine and while the driver is dead. `verify` reads outputs and ledger;
-with `rebuild` it marks what is complete and unmarks what is not, and refuses while a driver lives.
+`status` only reads status.json and works on another machine and while the driver is dead. `verify` reads outputs and ledger, and
+takes back the marks of what is not there; with `rebuild` it marks what is complete, too, and refuses while a driver lives.
 """
 
 import shutil
@@ -13,19 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from blockwise.claim import claim_of
+from blockwise.chain import placed
+from blockwise.claim import STARTED, claim_of
 from blockwise.cluster.leftovers import jobs_folder, sweep
-from blockwise.config import RunConfig, load_config, overridden, refuse_data, with_places
+from blockwise.config import RunConfig, load_config, overridden, refuse_data
 from blockwise.errors import BlockwiseError, PlanRefused
 from blockwise.events import State
 from blockwise.fingerprint import check, fingerprint
 from blockwise.folder import RunFolder
 from blockwise.grid import PAGE_BLOCKS, Block, Grid
 from blockwise.heartbeat import SILENCE_S, drop_dead, is_local, process_lives, refuse_second
-from blockwise.ledger import Ledger, open_ledger
+from blockwise.ledger import Ledger, is_lost, open_ledger, set_aside
 from blockwise.ledger.contract import Booking, Marks, PageKey
 from blockwise.ledger.server_url import refuse_shown_password
-from blockwise.run import load_task, task_class
+from blockwise.run import load_task
 from blockwise.status import SlowBlock, Status
 from blockwise.storage import checksum, sweep_locks
 from blockwise.task import Picture, Task
@@ -71,7 +72,8 @@ def _is_elsewhere(folder: RunFolder, found: Status) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What `verify` found of one stage, in blocks. `missing`: marked, but not stored. `changed`: stored with another checksum."""
+    """What `verify` found of one stage, in blocks. `missing`: marked, but not stored. `changed`: stored with another checksum.
+    `rebuilt`: marks that were taken back or set."""
 
     stage: str
     total: int
@@ -84,12 +86,14 @@ class Verdict:
 
 
 def verify(path: str | Path, *, rebuild: bool = False) -> list[Verdict]:
-    """Hold the outputs of a run against its ledger, block by block.
+    """Hold the outputs of a run against its ledger, block by block, and take the marks of missing and changed ones back.
+
+    Nothing is taken back while a driver lives, nor where the output is gone or of another run: it may only be mounted elsewhere.
 
     Parameters
     ----------
-    rebuild : mark blocks whose data is complete, unmark those whose data is missing or changed. Domains that joined the set since
-        the run was last started are left to the next start.
+    rebuild : mark blocks whose data is complete, too, and take marks back although the whole output is gone. A ledger that is damaged
+        is set aside for a new one. Domains that joined the set since the run was last started are left to the next start.
 
     Raises
     ------
@@ -98,13 +102,18 @@ def verify(path: str | Path, *, rebuild: bool = False) -> list[Verdict]:
     folder = RunFolder.find(path)
     config = folder.load_config()
     task = load_task(config)
-    ledger = open_ledger(config.ledger.url or folder.ledger, folder.run)
+    url = config.ledger.url or folder.ledger
+    if rebuild and is_lost(url):
+        refuse_second(str(path), [d for d in (status(path).driver,) if d is not None and status(path).state == "running"])
+        set_aside(url)
+    ledger = open_ledger(url, folder.run)
     try:
-        claimed = None
+        living = drop_dead(ledger)
         if rebuild:
-            refuse_second(str(path), drop_dead(ledger))
-            claimed = _claimed(task, folder)
-        return [_verify_stage(stage, ledger, claimed) for stage in task.stages()]
+            refuse_second(str(path), living)
+            ledger.commit(Booking(values={STARTED: folder.run}))
+        names = _claimed(task, folder) if rebuild else frozenset() if living else _still_claimed(task, folder)
+        return [_verify_stage(stage, ledger, names, rebuild) for stage in task.stages()]
     finally:
         ledger.close()
 
@@ -136,19 +145,30 @@ def _claimed(task: Task, folder: RunFolder) -> Names:
     return frozenset(prints.keys() & then.keys())
 
 
-def _verify_stage(stage: Task, ledger: Ledger, claimed: Names | None) -> Verdict:
+def _still_claimed(task: Task, folder: RunFolder) -> Names:
+    """Like `_claimed`; none where the output is gone, of another run, or made under other fingerprints."""
+    path = task.output_path()
+    try:
+        return _claimed(task, folder) if path is not None and Path(path).exists() else frozenset()
+    except PlanRefused:
+        return frozenset()
+
+
+def _verify_stage(stage: Task, ledger: Ledger, claimed: Names, rebuild: bool) -> Verdict:
     grid = Grid(stage.domains(), stage.spec())
     sums = dict.fromkeys(("marked", "checked", "missing", "changed", "unmarked", "rebuilt"), 0)
     for index, domain in enumerate(grid.domains):
-        rebuild = claimed is not None and f"{stage.name}/{domain.name}" in claimed
-        if rebuild:
+        mends: tuple[str, ...] = ()
+        if f"{stage.name}/{domain.name}" in claimed:
+            mends = ("wrong", "right") if rebuild else ("wrong",)
+        if rebuild and mends:
             ledger.set_fingerprint(stage.name, domain.digest, fingerprint(stage, index))
         for page in range(grid.pages(index)):
-            _verify_page(stage, grid, ledger, index, page, sums, rebuild)
+            _verify_page(stage, grid, ledger, index, page, sums, mends)
     return Verdict(stage=stage.name, total=len(grid), **sums)
 
 
-def _verify_page(stage: Task, grid: Grid, ledger: Ledger, index: int, page: int, sums: dict[str, int], rebuild: bool) -> None:
+def _verify_page(stage: Task, grid: Grid, ledger: Ledger, index: int, page: int, sums: dict[str, int], mends: tuple[str, ...]) -> None:
     key = PageKey(stage.name, grid.domains[index].digest, page)
     first = int(grid.starts[index]) + page * PAGE_BLOCKS
     size = min(PAGE_BLOCKS, int(grid.starts[index + 1]) - first)
@@ -160,14 +180,14 @@ def _verify_page(stage: Task, grid: Grid, ledger: Ledger, index: int, page: int,
     counts = {"marked": done, "checked": there, "missing": done & ~there, "changed": changed, "unmarked": ~done & there}
     for name, bits in counts.items():
         sums[name] += int(bits.sum())
-    if rebuild:
-        wrong, right = np.flatnonzero((done & ~there) | changed), np.flatnonzero(~done & there)
-        if wrong.size:
-            ledger.unmark(Marks(key, wrong))
-            ledger.commit(Booking(values={"finished": None}))
-        if right.size:
-            ledger.commit(Booking(marks=(Marks(key, right, crcs[right]),)))
-        sums["rebuilt"] += int(wrong.size + right.size)
+    wrong, right = np.flatnonzero((done & ~there) | changed), np.flatnonzero(~done & there)
+    if wrong.size and "wrong" in mends:
+        ledger.unmark(Marks(key, wrong))
+        ledger.commit(Booking(values={"finished": None}))
+        sums["rebuilt"] += int(wrong.size)
+    if right.size and "right" in mends:
+        ledger.commit(Booking(marks=(Marks(key, right, crcs[right]),)))
+        sums["rebuilt"] += int(right.size)
 
 
 def _stored(stage: Task, block: Block) -> int | None:
@@ -301,4 +321,4 @@ def configured(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     if path.is_dir():
         refuse_data(path)
     config = overridden(config_of(path), overrides) if path.is_dir() else load_config(path, overrides)
-    return with_places(config, path, task_class(config).Options)
+    return placed(config, path)

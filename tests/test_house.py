@@ -32,7 +32,7 @@ ROOMS = (
     "cluster",
     "leasing books presence readiness outage desk driver dispatch stages",
     "reduce",
-    "claim audience snapshot run upkeep",
+    "chain claim audience snapshot run upkeep",
     "monitor",
     "download unpack models models_command submit_command doctor",
     "cli",

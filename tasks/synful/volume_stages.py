@@ -9,7 +9,7 @@ the counts on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -226,6 +226,10 @@ class Extract(ExtractingStage):
         """The predictions that a block reads, where this run makes them."""
         return (Dependency(Predict.name),) if self.job.predictions is None else None
 
+    def input_reads(self) -> Literal["region", "stage"]:
+        """Predictions that another task of the run makes, as far as a block sees."""
+        return "region"
+
     def relevant_options(self) -> Mapping[str, object]:
         return self.options.extract.model_dump(mode="json")
 
@@ -268,15 +272,15 @@ class Spanning(VolumeStage):
     def setup(self, device: str) -> State:
         return self.source.setup(device)
 
-    def read(self, block: Block) -> tuple["pa.Table", "pa.Table", Region]:
+    def read(self, block: Block) -> tuple["pa.Table", "pa.Table"]:
         same = self.seeds.grid.block(block.id)
-        return self.seeds.read(same), self.blocks.read(same), block.core
+        return self.seeds.read(same), self.blocks.read(same)
 
-    def compute(self, inputs: tuple["pa.Table", "pa.Table", Region], state: State) -> list["pa.Table"]:
+    def compute(self, inputs: tuple["pa.Table", "pa.Table"], state: State) -> list["pa.Table"]:
         import pyarrow as pa
 
-        (seeds, counts, core), (predictor, extraction) = inputs, state
-        merged, oversized = extraction.merged(seeds, core, self._predict(predictor))
+        (seeds, counts), (predictor, extraction) = inputs, state
+        merged, oversized = extraction.merged(seeds, self._predict(predictor))
         names, (row,) = counts.schema.names, counts.to_pylist()
         row |= {"partners": row["partners"] + merged.num_rows, "oversized": oversized.num_rows}
         return [merged, oversized, pa.table([[row[n]] for n in names], schema=block_schema())]
