@@ -1,8 +1,9 @@
 """`blockwise submit`: the driver as a job of SLURM, which then submits its workers from inside.
 
-Nothing differs from a driver that was started by hand: it drains two minutes before its walltime ends, and the next start goes on.
+Nothing differs from a driver that was started by hand. Before its walltime ends it drains, and its job submits itself again.
 """
 
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,8 +12,18 @@ import typer
 if TYPE_CHECKING:
     from blockwise.config import RunConfig
 
-WARNING_S: int = 120
-"""The driver gets SIGTERM this long before its walltime ends, and drains."""
+WARNING_S: int = 60
+"""The driver drains this long, and `[run] drain_s`, before its walltime ends."""
+SCRIPT = """\
+{command} & driver=$!
+again=
+trap 'again=1; kill -TERM $driver' USR1
+trap 'kill -TERM $driver' TERM
+while kill -0 $driver 2>/dev/null; do wait $driver; code=$?; done
+if [ "$again" ] && [ "$code" = 3 ]; then exec sbatch "$0"; fi
+exit $code
+"""
+"""Runs the driver; where the walltime stopped it, and no person, the next job goes on."""
 
 
 def submit(
@@ -21,7 +32,7 @@ def submit(
     ],
     set_: Annotated[list[str] | None, typer.Option("--set", help="section.key=value, over the file.", show_default=False)] = None,
     partition: Annotated[str | None, typer.Option(help="For the driver; that of the workers by default.", show_default=False)] = None,
-    walltime: Annotated[str, typer.Option(help="Of the driver; when it ends, submit again to go on.")] = "1-00:00:00",
+    walltime: Annotated[str, typer.Option(help="Of the driver's job; before it ends, the next one is submitted.")] = "1-00:00:00",
     cores: Annotated[int, typer.Option(help="Of the driver.")] = 2,
     memory: Annotated[str, typer.Option(help="Of the driver, as sbatch takes it.")] = "8G",
 ) -> None:
@@ -62,9 +73,10 @@ def driver_script(config: "RunConfig", path: Path, overrides: "list[str] | tuple
     from blockwise.cluster.leftovers import jobs_folder
 
     log = str(jobs_folder(Path(str(config.run.folder)))).replace("%", "%%") + "/driver-%j.log"
+    signal = f"--signal=B:USR1@{ceil(config.run.drain_s) + WARNING_S}"
     kept = [f"--{k}={v}" for k, v in options.items() if v]
-    directives = quoted([*kept, "--nodes=1", "--ntasks=1", "--no-requeue", f"--signal=B:TERM@{WARNING_S}", f"--output={log}"])
+    directives = quoted([*kept, "--nodes=1", "--ntasks=1", "--no-requeue", signal, f"--output={log}"])
     given = [word for pair in overrides for word in ("--set", pair)]
     command = shlex.join([sys.executable, "-m", "blockwise.cli", "run", str(path.absolute()), *given])
-    prologue = ["set -e", *config.cluster.prologue] if config.cluster.prologue else []
-    return "\n".join(["#!/usr/bin/env bash", *(f"#SBATCH {d}" for d in directives), *prologue, f"exec {command}", ""])
+    prologue = ["set -e", *config.cluster.prologue, "set +e"] if config.cluster.prologue else []
+    return "\n".join(["#!/usr/bin/env bash", *(f"#SBATCH {d}" for d in directives), *prologue, SCRIPT.format(command=command)])

@@ -97,6 +97,21 @@ def test_submit_drives_a_run_from_a_job(site: Site, tmp_path: Path):
     assert status(folder).blocks.done == status(folder).blocks.total > 0
 
 
+def test_a_submitted_driver_whose_walltime_ends_goes_on_in_the_next_job(site: Site, tmp_path: Path):
+    site.command("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
+    said = blockwise("submit", cascade(tmp_path, cores=4), "--memory", "2G")  # beside the driver, n0 has no room for a worker
+    folder, first = tmp_path / "run.run", int(said.out)
+    log = folder / "jobs" / f"driver-{first}.log"
+    assert wait_for(lambda: status(folder).state == "running", 60), log.read_text()
+    site.command("scancel", "--signal=USR1", "--batch", str(first))
+    name = f"bw-{RunFolder(folder).run}-driver"
+    assert wait_for(lambda: set(site.jobs(name)) - {first}, 60), log.read_text()
+    site.resume()
+    assert wait_for(lambda: not site.jobs(), 90)
+    assert len(list(folder.glob("jobs/driver-*.log"))) == 2
+    assert status(folder).state == "done"
+
+
 def test_submit_takes_no_run_without_jobs(site: Site, tmp_path: Path):
     said = blockwise("submit", cascade(tmp_path, kind="local"))
     assert said.code == 2
