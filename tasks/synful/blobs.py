@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from blockwise.errors import ConfigError, InputError
 from tasks.synful import partners
-from tasks.synful.labelling import Components, Floats, Ints, components_above, extents, frozen, mass_sums, require_volume
+from tasks.synful.labelling import Components, Floats, Ints, components_above, extents, frozen, mass_sums, require_volume, voxels_within
 from tasks.synful.location import LOCATIONS, locate
-from tasks.synful.maxima import maxima_above, radius_voxels
+from tasks.synful.maxima import Box, maxima_above, radius_voxels
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,6 +70,7 @@ def find_blobs(
     voxel_size: Sequence[float],
     nms_radius: Sequence[float] | None = None,
     min_score: float | None = None,
+    box: Box | None = None,
 ) -> Blobs:
     """Blobs of an array.
 
@@ -83,6 +84,7 @@ def find_blobs(
     voxel_size : z y x, nm.
     nms_radius : z y x, nm, for "nms".
     min_score : only blobs of a larger score are returned.
+    box : where voxels may be local maxima; what lies around it is looked at all the same.
 
     Raises
     ------
@@ -92,10 +94,26 @@ def find_blobs(
     require_choices(method, score, location, nms_radius)
     require_volume(mask, "mask")
     if method == "nms" and nms_radius is not None:
-        found = _local_maxima(mask, threshold, voxel_size, nms_radius)
+        found = _local_maxima(mask, threshold, voxel_size, nms_radius, box)
     else:
         found = _components(mask, threshold, score, location, voxel_size)
     return found if min_score is None else found.take(found.score > min_score)
+
+
+def voxels_of(blobs: Blobs, index: int, mask: npt.NDArray[Any], threshold: float, radius: tuple[int, int, int] | None = None) -> Ints:
+    """All voxels of a blob, (n, 3), in raster order.
+
+    Parameters
+    ----------
+    mask, threshold : as for `find_blobs`, which found it.  radius : of local maxima, voxels.
+    """
+    around = (0, 0, 0) if radius is None else radius
+    low = np.maximum(blobs.begin[index] - around, 0)
+    crop = mask[tuple(slice(b, e) for b, e in zip(low, blobs.end[index] + around, strict=True))]
+    box = tuple(slice(b, e) for b, e in zip(blobs.begin[index] - low, blobs.end[index] - low, strict=True))
+    found = components_above(crop, threshold) if radius is None else maxima_above(crop, threshold, radius, box)
+    own = np.flatnonzero((extents(found)[2] == blobs.first[index] - low).all(axis=1))
+    return voxels_within(found, int(own[0])) + low
 
 
 def partners_of(
@@ -188,8 +206,8 @@ def _scores(mask: npt.NDArray[Any], found: Components, voxels: Ints, kind: str) 
     return {"sum": sums, "mean": sums / voxels, "max": maxima}[kind]
 
 
-def _local_maxima(mask: npt.NDArray[Any], threshold: float, voxel_size: Sequence[float], radius: Sequence[float]) -> Blobs:
-    found = maxima_above(mask, threshold, radius_voxels(voxel_size, radius))
+def _local_maxima(mask: npt.NDArray[Any], threshold: float, voxel_size: Sequence[float], radius: Sequence[float], box: Box | None) -> Blobs:
+    found = maxima_above(mask, threshold, radius_voxels(voxel_size, radius), box)
     begin, end, first, voxels = extents(found)
     size, sums = np.asarray(voxel_size, np.float64), mass_sums(found)
     voxel = np.floor(sums / voxels[:, None]).astype(np.int64)

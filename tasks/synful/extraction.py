@@ -1,12 +1,12 @@
 """From the predictions that one block sees to the partners it reports, and to seeds of components that it does not see whole.
 
 The rules of `views` decide who reports; what is found here is what the whole volume would tell of the same component. Seeds are looked
-at again by `whole_component`, in boxes that grow until the component is complete.
+at again by `whole_component`, in boxes that grow until the component is complete, and kept where they are the whole component's entry.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,9 @@ class Predictions:
 OfBox = Callable[[Region], Predictions]
 """Predictions of any box of the data set."""
 
+Dropped = Literal["elsewhere", "oversized"]
+"""Why a seed leads to no partner: another block reports the component, or hands it in; it is longer than `max_blob_um`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
@@ -81,16 +84,40 @@ class Extraction:
             location=o.location,
             voxel_size=self.voxel_size,
             nms_radius=o.nms_radius,
+            box=self.views.certain(predictions.region) if o.method == "nms" else None,
         )
         counted = o.method == "cc" and o.score == "count"
         return found if counted or scale == 1 else replace(found, score=found.score / scale)
 
     def block(self, predictions: Predictions, core: Region) -> tuple["pa.Table", "pa.Table"]:
-        """Partners that the block of `core` reports, and its seeds."""
+        """Partners that the block of `core` reports, and its seeds: the entry of a component and the box that its view shows of it."""
         blobs = self.components(predictions)
-        begin, end, first, post = self._placed(blobs, predictions.begin)
-        mine, seeds = self.views.verdicts(core, begin, end, first, post)
-        return self.partners(blobs.take(np.flatnonzero(mine)), predictions), seed_table(first[seeds], begin[seeds], end[seeds])
+        begin, end, _, post = self._placed(blobs, predictions.begin)
+        mine, unsettled = self.views.verdicts(core, begin, end, post)
+        near = np.flatnonzero(unsettled & ((begin < core.end) & (end > core.begin)).all(axis=1))
+        entries = self.entries(blobs.take(near), predictions)
+        handed = inside(entries, core)
+        seeds = near[handed]
+        return self.partners(blobs.take(np.flatnonzero(mine)), predictions), seed_table(entries[handed], begin[seeds], end[seeds])
+
+    def entries(self, blobs: "Blobs", predictions: Predictions) -> "Points":
+        """(n, 3) voxels of the data set: of every component the first voxel in a block that is computed, or its first where none is."""
+        from tasks.synful.blobs import voxels_of
+
+        o, origin = self.options, np.array(predictions.begin, np.int64)
+        found = blobs.first + origin
+        for n in np.flatnonzero(~self.views.is_computed(found)):
+            voxels = origin + voxels_of(blobs, int(n), predictions.mask, o.threshold * predictions.mask_scale, self._radius)
+            found[n] = voxels[self.views.is_computed(voxels).argmax()]
+        return found
+
+    @property
+    def _radius(self) -> tuple[int, int, int] | None:
+        """Of local maxima, voxels."""
+        from tasks.synful.maxima import radius_voxels
+
+        o = self.options
+        return radius_voxels(self.voxel_size, o.nms_radius) if o.method == "nms" and o.nms_radius else None
 
     def _placed(self, blobs: "Blobs", begin: tuple[int, ...]) -> tuple["Points", ...]:
         return tuple(v + np.array(begin, np.int64) for v in (blobs.begin, blobs.end, blobs.first, blobs.voxel))
@@ -134,69 +161,55 @@ class Extraction:
                 parts.append(_moved(found, begin, self.voxel_size, 1 if o.score == "count" else scale))
         return Blobs(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Blobs)))
 
-    def merged(self, seeds: "pa.Table", core: Region, predict: OfBox) -> tuple["pa.Table", "pa.Table"]:
-        """Partners of the components that the seeds of a block belong to, each once, and the seeds of those longer than `max_blob_um`.
-
-        Where blocks are left out, several may hold seeds of one that is too long.
-        """
+    def merged(self, seeds: "pa.Table", predict: OfBox) -> tuple["pa.Table", "pa.Table"]:
+        """Partners of the components that seeds belong to, each once, and the seeds of those longer than `max_blob_um`."""
         import pyarrow as pa
 
         from tasks.synful.partners import schema
 
-        found, oversized = {-1: schema().empty_table()}, []
-        for row, (first, begin, end) in enumerate(zip(*seed_points(seeds), strict=True)):
-            box = Region(tuple(begin), tuple(end))
-            match self.whole_component(tuple(first), box, core, predict):
-                case None:
+        found, oversized = [schema().empty_table()], []
+        for row, (entry, begin, end) in enumerate(zip(*seed_points(seeds), strict=True)):
+            match self.whole_component(tuple(entry), Region(tuple(begin), tuple(end)), predict):
+                case "elsewhere":
                     continue
-                case Region():
+                case "oversized":
                     oversized.append(row)
-                case rows if rows.num_rows:  # two seeds may be parts of one component
-                    found[rows["id"][0].as_py()] = rows
-        return pa.concat_tables(found.values()), seeds.take(pa.array(oversized, pa.int64()))
+                case rows:
+                    found.append(rows)
+        return pa.concat_tables(found), seeds.take(pa.array(oversized, pa.int64()))
 
-    def whole_component(self, first: tuple[int, ...], box: Region, core: Region, predict: OfBox) -> "pa.Table | Region | None":
-        """The partner of the component whose first voxel in the view of the block of `core` is `first`, looked for in boxes that grow.
-
-        Returns
-        -------
-        Its row; a table without rows where its score is too low; the box that it outgrew; None where it is another block's to report.
-        """
+    def whole_component(self, entry: tuple[int, ...], box: Region, predict: OfBox) -> "pa.Table | Dropped":
+        """The row of the component whose entry a seed is, looked for in boxes that grow; no row where its score is too low."""
         while True:
-            margin = tuple(2 * m for m in self.views.margin)
-            predictions = predict(box.grow(margin, margin).intersect(self.views.grid.domains[0].region))
-            blobs = self.components(predictions)
-            begin, end, firsts, post = self._placed(blobs, predictions.begin)
-            wanted = self._first_of(predictions, blobs, first) if self.views.sparse else first
-            at = np.flatnonzero((firsts == wanted).all(axis=1))
-            if not len(at):
-                return None
-            seen, box = predictions.region, Region(tuple(begin[at[0]].tolist()), tuple(end[at[0]].tolist()))
-            complete = self.views.complete(begin[at], end[at], np.array(seen.begin), np.array(seen.end))[0]
-            if complete and self.views.seen_by_owner(begin[at], end[at], post[at])[0]:
-                return None
-            if complete and self.views.sparse and not inside(post[at], core)[0]:
-                return None
+            predictions, blobs = self._look(entry, box, predict)
+            if not len(blobs):
+                return "elsewhere"
+            begin, end, _, post = self._placed(blobs, predictions.begin)
+            seen, box = predictions.region, Region(tuple(begin[0].tolist()), tuple(end[0].tolist()))
+            complete = self.views.complete(begin, end, np.array(seen.begin), np.array(seen.end))[0]
+            if complete and self.views.is_settled(begin, end, post)[0]:
+                return "elsewhere"
             if max(n * v for n, v in zip(box.shape, self.voxel_size, strict=True)) > self.options.max_blob_um * 1000:
-                return box
+                return "oversized" if complete else self._too_long(entry, predict)
             if complete:
-                return self.partners(blobs.take(at), predictions)
+                return self.partners(blobs, predictions)
             half = tuple(max(1, n // 2) for n in box.shape)
             box = box.grow(half, half)
 
-    def _first_of(self, predictions: Predictions, blobs: "Blobs", voxel: tuple[int, ...]) -> "tuple[int, ...]":
-        """First voxel of the component that a voxel is part of, both of the data set; -1 where it is part of none."""
-        from scipy import ndimage
+    def _look(self, entry: tuple[int, ...], box: Region, predict: OfBox) -> tuple[Predictions, "Blobs"]:
+        """What a box shows of the component with an entry; nothing where the component that holds this voxel has another."""
+        margin = tuple(2 * m for m in self.views.margin)
+        predictions = predict(box.grow(margin, margin).intersect(self.views.grid.domains[0].region))
+        blobs = self.components(predictions)
+        begin, end, *_ = self._placed(blobs, predictions.begin)
+        blobs = blobs.take(np.flatnonzero(((begin <= entry) & (end > entry)).all(axis=1)))
+        return predictions, blobs.take((self.entries(blobs, predictions) == entry).all(axis=1))
 
-        origin = np.array(predictions.begin)
-        place = np.array(voxel) - origin
-        if self.options.method == "nms":
-            holding = np.flatnonzero(((blobs.begin <= place) & (place < blobs.end)).all(axis=1))
-            return tuple((blobs.first[holding[0]] + origin).tolist()) if len(holding) else (-1, -1, -1)
-        labels, _ = ndimage.label(predictions.mask > self.options.threshold * predictions.mask_scale)
-        own = labels[tuple(place)]
-        first = np.unravel_index(int((labels == own).argmax()), labels.shape)
-        return tuple((np.array(first) + origin).tolist()) if own else (-1, -1, -1)
+    def _too_long(self, entry: tuple[int, ...], predict: OfBox) -> Dropped:
+        """Whether a component that is longer than `max_blob_um` counts here: not if it has another entry within that reach."""
+        reach = [int(self.options.max_blob_um * 1000 // v) for v in self.voxel_size]
+        _, blobs = self._look(entry, Region(entry, tuple(n + 1 for n in entry)).grow(reach, reach), predict)
+        return "oversized" if len(blobs) else "elsewhere"
 
 
 def _moved(blobs: "Blobs", by: "Points", voxel_size: tuple[float, ...], scale: float) -> "Blobs":

@@ -139,9 +139,9 @@ class Job:
 
     def views(self) -> Views:
         options = self.options.extract
-        margin = in_voxels(options.nms_radius, self.domain.voxel_size) if options.method == "nms" and options.nms_radius else (1, 1, 1)
-        z, y, x = (max(1, m) for m in margin)
-        return Views(self.grid, self.halo, (z, y, x), sparse=self.block_mask is not None)
+        radius = in_voxels(options.nms_radius, self.domain.voxel_size) if options.method == "nms" and options.nms_radius else (0, 0, 0)
+        z, y, x = (r + 1 for r in radius)
+        return Views(self.grid, self.halo, (z, y, x), computed=self.block_mask)
 
     def extraction(self) -> Extraction:
         roi = self.block_mask.roi if self.block_mask else None

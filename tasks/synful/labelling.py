@@ -74,6 +74,16 @@ def mass_sums(components: Components) -> Floats:
     return _mass_sums(components)
 
 
+def voxels_within(components: Components, index: int) -> Ints:
+    """All voxels of one component, (n, 3), in raster order."""
+    runs = slice(components.offsets[index], components.offsets[index + 1])
+    row, begin, end = (values[runs].astype(np.int64) for values in (components.row, components.begin, components.end))
+    lengths = end - begin
+    x = np.arange(lengths.sum()) + np.repeat(begin - (np.cumsum(lengths) - lengths), lengths)
+    z, y = np.divmod(np.repeat(row, lengths), components.shape[1])
+    return np.stack([z, y, x], axis=1)
+
+
 def in_units(volume: npt.NDArray[Any], threshold: float) -> Any:
     """The threshold as NumPy compares it: rounded to the type of a floating volume, an integer bound of an integer volume."""
     if not np.isfinite(threshold):

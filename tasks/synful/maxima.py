@@ -15,6 +15,8 @@ import numpy.typing as npt
 from blockwise.errors import InputError
 from tasks.synful.labelling import Components, Floats, Indices, Ints, Runs, connected, extents, frozen, grown, mass_sums, runs_above
 
+Box = tuple[slice, ...]
+
 
 def find_maxima(
     probability: npt.NDArray[Any],
@@ -48,9 +50,12 @@ def find_maxima(
     return mass_sums(plateaus) / voxels[:, None], volume[tuple(first.T)]
 
 
-def maxima_above(volume: npt.NDArray[Any], threshold: float, radius: tuple[int, int, int]) -> Components:
-    """Plateaus of local maxima above a threshold and 0, the radius in voxels."""
-    candidates = runs_above(volume, max(threshold, 0))
+def maxima_above(volume: npt.NDArray[Any], threshold: float, radius: tuple[int, int, int], box: Box | None = None) -> Components:
+    """Plateaus of local maxima above a threshold and 0, the radius in voxels; those in a box of the volume, if one is given."""
+    looked_at = volume if box is None else np.zeros_like(volume)
+    if box is not None:
+        looked_at[box] = volume[box]
+    candidates = runs_above(looked_at, max(threshold, 0))
     first, begin, end = _maximal(frozen(volume), candidates, neighbours(radius))
     return connected(Runs(candidates.shape, first, begin, end))
 

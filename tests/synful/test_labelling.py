@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from blockwise.errors import InputError
-from tasks.synful.labelling import components_above, extents, in_units, mass_sums, require_volume, runs_above
+from tasks.synful.labelling import components_above, extents, in_units, mass_sums, require_volume, runs_above, voxels_within
 from tests.synful.direct import painted
 
 SHAPES = st.tuples(*[st.integers(1, 7)] * 3)
@@ -36,6 +36,7 @@ def test_boxes_first_voxels_sizes_and_sums():
     assert end.tolist() == [[s.stop for s in box] for box in boxes]
     assert first.tolist() == [np.argwhere(labels == i + 1)[0].tolist() for i in range(n)]
     assert voxels.tolist() == np.bincount(labels.ravel())[1:].tolist()
+    assert all(np.array_equal(voxels_within(components, i), np.argwhere(labels == i + 1)) for i in range(n))
     assert mass_sums(components).tolist() == [np.argwhere(labels == i + 1).sum(axis=0).tolist() for i in range(n)]
 
 
