@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from blockwise.errors import PlanRefused, StorageError
+from blockwise.errors import LedgerError, PlanRefused, StorageError
 from blockwise.folder import RunFolder
+from blockwise.ledger import Ledger
 from blockwise.storage import check_group, create_group, group_attributes, set_group_attributes
 
 ATTRIBUTE = "blockwise"
+STARTED = "run"
+"""Name of the value by which a ledger knows its run, from the run's first start on."""
 
 
 def claim_output(path: str | None, folder: RunFolder, fingerprints: Mapping[str, Mapping[str, str]], exports: Iterable[Path] = ()) -> None:
@@ -62,6 +65,20 @@ def check_claim(path: str, run: str, *, begun: bool = False) -> None:
         raise PlanRefused(
             f"{path} does not hold what this run has marked as done: put the output back or set [output] path to where it lies now, or "
             "`blockwise verify RUN --rebuild` takes the marks back, so that the blocks are computed anew"
+        )
+
+
+def refuse_lost(folder: RunFolder, ledger: Ledger) -> None:
+    """Refuse a ledger that knows nothing of a run which was started: it would compute everything again.
+
+    Raises
+    ------
+    LedgerError : says how to restore it.
+    """
+    if folder.starts() and ledger.get(STARTED) is None:
+        raise LedgerError(
+            f"the ledger {ledger.url} holds nothing of the run in {folder.path}, which was started before: it was emptied or deleted; "
+            f"`blockwise verify {folder.path} --rebuild` restores it from the output, `blockwise clean {folder.path} --all` deletes the run"
         )
 
 

@@ -177,10 +177,10 @@ def status(
 @app.command()
 def verify(
     folder: RunPath,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Mark what is complete, unmark what is not.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Mark what is complete, too; restores a lost ledger.")] = False,
     json_: Json = False,
 ) -> None:
-    """Hold the outputs of a run against its ledger, block by block."""
+    """Hold the outputs of a run against its ledger, block by block; what is missing or changed is computed anew by the next run."""
     from blockwise.upkeep import verify as verify_run
 
     verdicts = verify_run(folder, rebuild=rebuild)
@@ -192,10 +192,10 @@ def verify(
             f"{v.unmarked} complete but not marked, {v.rebuilt} corrected"
         )
     wrong = sum(v.missing + v.changed for v in verdicts)
-    if wrong and not rebuild:
-        typer.echo(f"Take back what is missing or changed with: blockwise verify {folder} --rebuild", err=True)
-    elif sum(v.rebuilt for v in verdicts):
-        typer.echo("The ledger was corrected: run again to compute what is missing.", err=True)
+    if sum(v.rebuilt for v in verdicts):
+        typer.echo(f"The ledger was corrected. What is missing or changed is computed anew by: blockwise run {folder}", err=True)
+    elif wrong and not rebuild:
+        typer.echo(f"Nothing was taken back. If the output is where it belongs: blockwise verify {folder} --rebuild", err=True)
     raise typer.Exit(1 if wrong and not rebuild else 0)
 
 

@@ -3,9 +3,26 @@
 from pathlib import Path
 
 from blockwise.ledger.contract import Attempt, Bits, Booking, Driver, FailureKind, Ledger, Marks, PageKey
-from blockwise.ledger.sqlite import SqliteLedger
+from blockwise.ledger.sqlite import SqliteLedger, is_damaged
 
-__all__ = ["Attempt", "Bits", "Booking", "Driver", "FailureKind", "Ledger", "Marks", "PageKey", "open_ledger"]
+__all__ = ["Attempt", "Bits", "Booking", "Driver", "FailureKind", "Ledger", "Marks", "PageKey", "is_lost", "open_ledger", "set_aside"]
+
+
+def is_on_server(url: str | Path) -> bool:
+    """Whether a ledger is kept on a server."""
+    return isinstance(url, str) and url.startswith(("mongodb://", "mongodb+srv://"))
+
+
+def is_lost(url: str | Path) -> bool:
+    """Whether the file of a ledger is missing or damaged; one on a server is not ours to judge."""
+    return not is_on_server(url) and (not Path(url).exists() or is_damaged(Path(url)))
+
+
+def set_aside(url: str | Path) -> None:
+    """Rename the files of a damaged ledger to *.damaged, so that a new one may be made; those of an earlier time are replaced."""
+    for file in (Path(f"{url}{ending}") for ending in ("", "-wal", "-shm", "-journal")):
+        if file.exists():
+            file.replace(f"{file}.damaged")
 
 
 def open_ledger(url: str | Path, run: str = "", *, create: bool = True, patience_s: float = 60.0) -> Ledger:
@@ -22,8 +39,8 @@ def open_ledger(url: str | Path, run: str = "", *, create: bool = True, patience
     ------
     ConfigError : a url that cannot be used, or no run id for a server.  LedgerError : broken, unreachable, of another version.
     """
-    if isinstance(url, str) and url.startswith(("mongodb://", "mongodb+srv://")):
+    if is_on_server(url):
         from blockwise.ledger.mongodb import MongoLedger
 
-        return MongoLedger(url, run, patience_s=patience_s)
+        return MongoLedger(str(url), run, patience_s=patience_s)
     return SqliteLedger(url, create=create)

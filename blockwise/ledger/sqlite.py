@@ -17,9 +17,10 @@ import errno
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import astuple, fields, replace
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -286,6 +287,15 @@ def _check_place(path: Path, create: bool) -> None:
         raise LedgerError(f"no folder {path.parent} for the ledger {path.name}: make the folder or give another path")
 
 
+def is_damaged(path: Path) -> bool:
+    """Whether SQLite finds a fault in a file: one that is no database, was cut off, or has pages that contradict each other."""
+    with closing(sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=rw", uri=True, timeout=BUSY_S)) as db:
+        try:
+            return bool(db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok")
+        except sqlite3.DatabaseError as error:
+            return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
 def _teaching(path: Path, error: sqlite3.Error) -> LedgerError:
     """What SQLite said, where, and what to do; `errno` is ENOSPC where the disk is full."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -294,8 +304,9 @@ def _teaching(path: Path, error: sqlite3.Error) -> LedgerError:
         sqlite3.SQLITE_FULL: "the disk is full: make room and resume, nothing that was booked is lost",
         sqlite3.SQLITE_READONLY: "the file or its folder is write-protected: give yourself write permission on both",
         sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: check that you may read and write it and its folder",
-        sqlite3.SQLITE_NOTADB: "this is not a ledger: give another path or move the file away",
-        sqlite3.SQLITE_CORRUPT: "the file is damaged: move it away and rebuild with `blockwise verify RUN --rebuild`",
+        sqlite3.SQLITE_NOTADB: "this is not a ledger: give another path or move the file away; where it is what is left of a ledger, "
+        "`blockwise verify RUN --rebuild` sets it aside and restores it from the outputs",
+        sqlite3.SQLITE_CORRUPT: "the file is damaged: `blockwise verify RUN --rebuild` sets it aside and restores it from the outputs",
         sqlite3.SQLITE_IOERR: "the disk or the network file system failed: check it, then resume",
     }.get(code, "resume the run; if it happens again, move the file away and rebuild with `blockwise verify RUN --rebuild`")
     teaching = LedgerError(f"ledger {path}: {error}: {fix}")

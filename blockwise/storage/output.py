@@ -20,9 +20,9 @@ Who writes: the driver metadata and attributes, any worker chunks of its own blo
 import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Self
@@ -36,7 +36,7 @@ from blockwise.storage.context import context, local_path
 from blockwise.storage.durable import make_folders, sync_folder, write_atomic
 from blockwise.storage.placement import Placement, to_ngff
 from blockwise.storage.source import check_inside
-from blockwise.storage.writes import Array, Write
+from blockwise.storage.writes import Array, Stored, Write, failure
 
 FLAT_UNITS: int = 200_000
 """Chunk or shard files that may lie in one folder; file systems slow down with millions."""
@@ -218,7 +218,14 @@ class OutputArray:
         self._check_aligned(region)
         if data.shape != region.shape or data.dtype != self.dtype:
             raise InputError(f"block of {data.shape} {data.dtype} for {region.shape} {self.dtype} of output array {self.name!r}")
-        return Write(data, _Stored(self.store[region.slices].write(data), f"{region.begin}..{region.end} of {self.folder}"))
+        again = partial(self._afresh, region, data) if any(e % u for e, u in zip(region.end, self.unit, strict=True)) else None
+        return Write(data, Stored(self.store[region.slices].write(data), f"{region.begin}..{region.end} of {self.folder}", again))
+
+    def _afresh(self, region: Region, data: Array) -> Any:
+        """Write over damaged chunks at the border, which tensorstore would read first: they hold more than the region."""
+        for file in self.files(region):
+            Path(file).unlink(missing_ok=True)
+        return self.store[region.slices].write(data).result()
 
     def read(self, region: Region) -> Array:
         """The stored voxels of a region; the fill value where nothing was written.
@@ -231,7 +238,7 @@ class OutputArray:
         try:
             return np.asarray(self.store[region.slices].read().result())
         except (ValueError, OSError) as error:
-            raise _failure(f"cannot read {region.begin}..{region.end} of {self.folder}", error) from error
+            raise failure(f"cannot read {region.begin}..{region.end} of {self.folder}", error) from error
 
     def complete(self, region: Region) -> bool:
         """Whether every chunk (shard) file that the region touches exists."""
@@ -251,30 +258,6 @@ class OutputArray:
                     f"output array {self.name!r}, axis {axis!r}: voxels {begin}..{end} cover part of a chunk or shard of {unit}, two "
                     f"blocks would write one file and lose data: make the block's side a multiple of {unit}, or the chunks smaller"
                 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """The future of a durable write; its failure comes as StorageError with the system's errno."""
-
-    future: Any
-    where: str
-
-    def done(self) -> bool:
-        """Whether `result` would return at once."""
-        return bool(self.future.done())
-
-    def result(self) -> object:
-        try:
-            return self.future.result()
-        except (ValueError, OSError) as error:
-            raise _failure(f"cannot write {self.where}", error) from error
-
-
-def _failure(what: str, error: Exception) -> StorageError:
-    """tensorstore gives the errno in its text only; the engine tells a full disk by it."""
-    found = re.search(r"os_error_code='(\d+)'", str(error))
-    return StorageError(int(found[1]), f"{what}: {os.strerror(int(found[1]))}") if found else StorageError(f"{what}: {error}")
 
 
 def _folder(path: str | Path) -> Path:

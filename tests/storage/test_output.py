@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,6 +220,19 @@ def test_a_flipped_bit_is_found_by_reading(tmp_path):
     file.write_bytes(data)
     with pytest.raises(StorageError, match="cannot read"):
         array.read(Region((0, 0), (4, 7)))
+
+
+@pytest.mark.parametrize("region", [Region((0, 0), (4, 5)), Region((4, 5), (6, 10))], ids=["inside", "at the border"])
+def test_a_damaged_chunk_is_written_over(tmp_path, region):
+    """A chunk at the border holds more than the array, and would be read first."""
+    array = OutputArray.create(str(tmp_path / "o.zarr"), "x", shape=(6, 10), dtype="float32", chunks=(4, 5), axes=("n", "t"))
+    data = np.ones(region.shape, np.float32)
+    array.write(region, data).future.result()
+    (file,) = map(Path, array.files(region))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    array.write(region, data).future.result()
+    assert file.read_bytes() == whole
 
 
 def test_many_chunks_lie_in_folders_made_beforehand(tmp_path):
