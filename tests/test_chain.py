@@ -172,8 +172,11 @@ def test_another_option_upstream_is_refused_downstream_too(source, tmp_path):
     assert run(config(tmp_path)).exit_code == 0
     entries = [s.model_dump() for s in config(tmp_path).stages]
     entries[0]["options"] = {"add": 2}
-    with pytest.raises(FingerprintMismatch, match=r"stage 'one'.*options\.add"):
+    with pytest.raises(FingerprintMismatch, match=r"(?s)stage 'one'.*options\.add"):
         run(config(tmp_path, *entries))
+    with pytest.raises(FingerprintMismatch, match=r"(?s)stage 'two'.*input\.stage"):
+        run(config(tmp_path, *entries), adopt=("options.add",))
+    assert run(config(tmp_path, *entries), adopt=("options.add", "input")).exit_code == 0
 
 
 @pytest.mark.parametrize(
