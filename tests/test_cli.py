@@ -233,7 +233,7 @@ def test_run_streams_exit_code_and_the_run_folder(place):
     assert (found["state"], found["blocks"]["done"]) == ("done", 6)
     events = [json.loads(line) for line in done.stderr.splitlines()]
     assert any("127.0.0.1" in json.dumps(e) for e in events)
-    assert {f.name for f in (place / "run.run").iterdir()} == {*FILES} - {
+    assert {f.name for f in (place / "run.run").iterdir()} == {*FILES, "logs"} - {
         "report.html",
         "resolved.json",
     }  # Cascade decides nothing by machine
