@@ -138,7 +138,8 @@ class Client:
         self._factors = iter(())
         self._hear: Callable[[tuple[float, Any]], None] = lambda event: None
         self.workers = [Worker(f"tcp://worker-{n}") for n in range(workers)]
-        self._idle = [(0, n) for n in range(workers)]
+        self._holding: list[dict[int, None]] = [dict.fromkeys(range(workers))]
+        """Numbers of the workers that hold 0, 1, 2, ... leases, in the order in which they came to."""
         self.leases = self.messages = self.deaths = 0
         self._loop = asyncio.new_event_loop()
         self.loop = SimpleNamespace(add_callback=self._run)
@@ -172,16 +173,10 @@ class Client:
 
     def submit(self, function: Any, lease: Lease, **options: Any) -> Future:
         """Give a lease to the worker that has the fewest, as Dask's scheduler does."""
-        while True:
-            known, n = heapq.heappop(self._idle)
-            worker = self.workers[n]
-            if known == len(worker.leases):
-                break
-            heapq.heappush(self._idle, (len(worker.leases), n))
+        worker = self.workers[next(iter(next(filter(None, self._holding))))]
         future = Future(lease, worker, np.sort(lease.ids))
-        worker.leases.append(future)
         worker.tell_s = lease.tell_s
-        heapq.heappush(self._idle, (len(worker.leases), n))
+        self._change(worker, lambda: worker.leases.append(future))
         if len(worker.leases) == 1:
             self._begin(worker)
         return future
@@ -242,9 +237,16 @@ class Client:
         self._landed(future)
 
     def _free(self, worker: Worker) -> None:
-        worker.leases.popleft()
+        self._change(worker, worker.leases.popleft)
+
+    def _change(self, worker: Worker, change: Callable[[], object]) -> None:
+        """Give a worker a lease or take one, and note how many it holds now."""
         n = int(worker.name.rsplit("-", 1)[1])
-        heapq.heappush(self._idle, (len(worker.leases), n))
+        del self._holding[len(worker.leases)][n]
+        change()
+        while len(self._holding) <= len(worker.leases):
+            self._holding.append({})
+        self._holding[len(worker.leases)][n] = None
 
     def _landed(self, future: Future) -> None:
         self.leases += 1

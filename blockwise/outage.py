@@ -57,3 +57,11 @@ class Outage:
 def is_away(error: BaseException) -> bool:
     """Whether a ledger's server could not be reached, so that the same run may go on later."""
     return isinstance(error, LedgerError) and error.errno == errno.EHOSTUNREACH
+
+
+def first_of(error: BaseException) -> BaseException:
+    """The error with which an outage ended a run: whatever was tried while it closed failed too."""
+    found, before = error, error.__context__
+    while before is not None:
+        found, before = before if is_away(before) else found, before.__context__
+    return found

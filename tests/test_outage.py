@@ -4,7 +4,7 @@ import pytest
 
 from blockwise.errors import LedgerError
 from blockwise.events import Events, Message
-from blockwise.outage import Outage, is_away
+from blockwise.outage import Outage, first_of, is_away
 
 
 @pytest.fixture
@@ -37,3 +37,20 @@ def test_a_person_who_stops_the_run_ends_the_wait(said):
 @pytest.mark.parametrize("error", [LedgerError("broken"), OSError(113, "No route to host"), ValueError()])
 def test_other_errors_are_no_outage(error):
     assert not is_away(error)
+
+
+def closes_badly(away, other):
+    """A run that ends in an outage, and whose end meets it again behind an error of the client."""
+    try:
+        away(3.0, "first")
+    finally:
+        try:
+            raise OSError("of the client")
+        except OSError:
+            other(0.0, "second")
+
+
+def test_the_first_of_several_failures_is_told(said):
+    with pytest.raises(LedgerError, match="second") as caught:
+        closes_badly(outage(said, stopped=True), Outage("second", Events(), lambda waited_s: True))
+    assert "mongodb://h/db" in str(first_of(caught.value))

@@ -1,6 +1,7 @@
 """A run whose ledger is on a server: the server dies and comes back, stays away, or loses one of two drivers; secrets stay secret."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -109,3 +110,14 @@ def test_a_driver_that_dies_leaves_its_pages_to_the_other(tmp_path, calm, ended,
     assert times.min() >= 1
     assert times.sum() <= BLOCKS + IN_FLIGHT
     assert chunks(tmp_path) == calm
+
+
+def test_two_signals_end_the_wait_for_a_server(tmp_path, ended, own_server):  # noqa: F811
+    ended.append(run := start(tmp_path, own_server, patience_s=600))
+    assert wait_for(lambda: counted(tmp_path).sum() >= 50 or run.poll() is not None, 120)
+    own_server.kill()
+    assert wait_for(lambda: said(tmp_path, "the run is paused") == 1, 60)
+    for number in (signal.SIGINT, signal.SIGTERM):  # two of one number may arrive as one
+        run.send_signal(number)
+    assert run.wait(60) == 3
+    assert "stopped while the ledger" in RunFolder(tmp_path / "run").read_status().message

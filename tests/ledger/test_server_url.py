@@ -144,3 +144,12 @@ def test_a_password_on_the_command_line_is_refused_unseen(url: str):
 
 def test_other_values_of_the_command_line_are_let_through():
     refuse_shown_password(["ledger.url=mongodb://h,i/db?replicaSet=rs", "ledger.url=a@b.sqlite", "input.path=mongodb://eve:pw@h"])
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_the_command_refuses_a_password_in_its_own_line(tmp_path: Path, command: str):
+    from tests.runs import blockwise, configuration
+
+    file = configuration(tmp_path, {"input": {"path": "recording.npy"}})
+    called = blockwise(command, file, "--set", "ledger.url=mongodb://eve:pw-7@h/db")
+    assert (called.code, "seen by everybody" in called.err, "pw-7" in called.out + called.err) == (2, True, False)
