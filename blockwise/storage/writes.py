@@ -58,7 +58,7 @@ class Stored:
             try:
                 return self.future.result()
             except (ValueError, OSError) as error:
-                if self.again is None or "DATA_LOSS" not in str(error):
+                if self.again is None or "Error reading" not in str(error):
                     raise
                 return self.again()
         except (ValueError, OSError) as error:

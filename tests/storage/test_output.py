@@ -222,15 +222,18 @@ def test_a_flipped_bit_is_found_by_reading(tmp_path):
         array.read(Region((0, 0), (4, 7)))
 
 
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: bytes([b[0] ^ 1]) + b[1:], lambda b: b[:8], lambda b: b""]
+)
 @pytest.mark.parametrize("region", [Region((0, 0), (4, 5)), Region((4, 5), (6, 10))], ids=["inside", "at the border"])
-def test_a_damaged_chunk_is_written_over(tmp_path, region):
+def test_a_damaged_chunk_is_written_over(tmp_path, region, damage):
     """A chunk at the border holds more than the array, and would be read first."""
     array = OutputArray.create(str(tmp_path / "o.zarr"), "x", shape=(6, 10), dtype="float32", chunks=(4, 5), axes=("n", "t"))
     data = np.ones(region.shape, np.float32)
     array.write(region, data).future.result()
     (file,) = map(Path, array.files(region))
     whole = file.read_bytes()
-    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    file.write_bytes(damage(whole))
     array.write(region, data).future.result()
     assert file.read_bytes() == whole
 
