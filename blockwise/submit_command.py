@@ -18,12 +18,13 @@ SCRIPT = """\
 {command} & driver=$!
 again=
 trap 'again=1; kill -TERM $driver' USR1
-trap 'kill -TERM $driver' TERM
+trap : TERM
 while kill -0 $driver 2>/dev/null; do wait $driver; code=$?; done
 if [ "$again" ] && [ "$code" = 3 ]; then exec sbatch "$0"; fi
 exit $code
 """
-"""Runs the driver; where the walltime stopped it, and no person, the next job goes on."""
+"""Runs the driver; where the walltime stopped it, and no person, the next job goes on. `scancel` sends SIGTERM to both processes: the
+driver drains, the shell waits for it."""
 
 
 def submit(

@@ -22,7 +22,7 @@ set -u
 blockwise run "$@" & driver=$!
 again=
 trap 'again=1; kill -TERM $driver' USR1     # the walltime ends
-trap 'kill -TERM $driver' TERM              # scancel
+trap : TERM                                 # scancel, which tells the driver too: wait for it
 while kill -0 $driver 2>/dev/null; do wait $driver; code=$?; done
 
 if [ "$again" ] && [ "$code" = 3 ]; then    # 3: stopped, resumable

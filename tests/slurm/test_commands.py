@@ -112,6 +112,18 @@ def test_a_submitted_driver_whose_walltime_ends_goes_on_in_the_next_job(site: Si
     assert status(folder).state == "done"
 
 
+def test_a_submitted_driver_that_is_cancelled_stays_so(site: Site, tmp_path: Path):
+    site.command("scontrol", "update", "nodename=n1", "state=drain", "reason=test")
+    job = int(blockwise("submit", cascade(tmp_path, cores=4), "--memory", "2G").out)
+    folder = tmp_path / "run.run"
+    log = folder / "jobs" / f"driver-{job}.log"
+    assert wait_for(lambda: len(site.jobs()) > 1, 60), log.read_text()
+    site.command("scancel", str(job))
+    assert wait_for(lambda: not site.jobs(), 60), "jobs outlived their driver"
+    assert status(folder).state == "interrupted"
+    assert list(folder.glob("jobs/certificates.*")) == [], log.read_text()
+
+
 def test_submit_takes_no_run_without_jobs(site: Site, tmp_path: Path):
     said = blockwise("submit", cascade(tmp_path, kind="local"))
     assert said.code == 2
