@@ -7,7 +7,7 @@ from typing import Any
 from blockwise.events import Events
 
 SILENT_WORKER_S: float = 5.0
-"""A worker tells what it does twice a second; one that is silent for so long is gone."""
+"""A worker tells what it does twice a second, every 2.5 s where there are 1,000; one that is silent for so long is gone."""
 MISSED_S: float = 30.0
 """Without any worker for so long, a person is told; one that was killed is back within a few seconds."""
 GIVEN_UP_S: float = 1800.0
