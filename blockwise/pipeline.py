@@ -23,6 +23,7 @@ from math import inf
 from typing import Any
 
 from blockwise.failures import block_error
+from blockwise.gpu import is_out_of_memory, release_memory
 from blockwise.grid import Block, Grid
 from blockwise.items import ITEM_S, Item, batches, items, items_or_idle, one_each
 from blockwise.lease import Lease, Progress, Receipt
@@ -79,6 +80,7 @@ class Pipeline:
         self._flights: deque[Flight] = deque()
         self._writes_out, self._bytes_out = 0, 0
         self.compute_s, self.blocks_done = 0.0, 0
+        self._batch = task.batch_size
         self._longest = {"read": 0.0, "compute": 0.0, "write": 0.0}
         roles = [(f"read-{i}", self._read_loop) for i in range(READERS)]
         roles += [("compute", self._compute_loop), ("write", self._write_loop), ("watch", self._watch_loop)]
@@ -244,7 +246,7 @@ class Pipeline:
         for work, entries in items(self._to_compute, READERS):
             kept: list[Entry] = []
             before, began = self.compute_s, time.perf_counter()
-            for batch in batches(entries, self.task.batch_size):
+            for batch in batches(entries, min(self.task.batch_size, self._batch)):
                 if self._stopping:
                     self._settle(work, len(batch), tuple(e.block.id for e in batch))
                     continue
@@ -257,7 +259,10 @@ class Pipeline:
         self._to_write.put(None)
 
     def _compute(self, name: str, work: Work, batch: list[Entry]) -> list[Entry]:
-        """Entries of the batch that succeeded, with results for data; a failing batch is tried again singly."""
+        """Entries of the batch that succeeded, with results for data.
+
+        A failing batch is tried again singly; one that the memory does not hold in halves, and no batch is as large again.
+        """
         try:
             if not self._state:
                 self._now[name] = (None, time.perf_counter() + LOADING_S)
@@ -270,10 +275,18 @@ class Pipeline:
                 results = one_each(self.task.compute_batch([e.data for e in batch], self._state[0]), len(batch))
         except BaseException as error:
             self._now[name] = None
-            if len(batch) > 1:
-                return [e for entry in batch for e in self._compute(name, work, [entry])]
-            self._fail(work, batch[0].block.id, error)
-            return []
+            if len(batch) == 1:
+                self._fail(work, batch[0].block.id, error)
+                return []
+            size, full = (len(batch) // 2, True) if is_out_of_memory(error) else (1, False)
+        else:
+            return self._computed(name, batch, results, began)
+        if full:
+            release_memory()  # here, where the error no longer holds what was computed
+            self._batch = min(self._batch, size)
+        return [e for part in batches(batch, size) for e in self._compute(name, work, part)]
+
+    def _computed(self, name: str, batch: list[Entry], results: list[Any], began: float) -> list[Entry]:
         spent = self._took("compute", time.perf_counter() - began)
         self._now[name] = None
         self.compute_s += spent

@@ -200,6 +200,21 @@ def test_a_failing_batch_is_retried_singly(start):
     assert sorted(task.done("compute")) == [4, 5, 6, 7]
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")], ids=["host", "gpu"])
+def test_a_batch_that_memory_does_not_hold_is_halved_for_good_and_costs_no_attempt(start, error):
+    def batch(inputs):
+        if len(inputs) > 3:
+            raise error
+        return [2 * i for i in inputs]
+
+    task = Steps(batch_size=8, batch=batch)
+    receipt = start(task).run(lease(*range(24)))
+    assert (receipt.ids.tolist(), receipt.errors) == (list(range(24)), ())
+    sizes = [len(ids) for ids in task.done("batch")]
+    assert sizes == [8, 4, 2, 2, 4, 2, 2, *[2] * 8]
+    assert sorted(task.done("write")) == list(range(24))
+
+
 @pytest.mark.parametrize("answer", [lambda inputs: [0], lambda inputs: [0] * 9, lambda inputs: None])
 def test_a_batch_with_the_wrong_number_of_results_falls_back_to_its_inputs(start, answer):
     receipt = start(Steps(batch_size=3, batch=answer)).run(lease(1, 2, 3))

@@ -22,13 +22,10 @@ import numpy.typing as npt
 
 from blockwise.errors import BlockwiseWarning, ConfigError, InputError
 from tasks.cascade.checkpoint import Float32
-from tasks.cascade.engines import Ensemble, load_ensemble
+from tasks.cascade.engines import Ensemble, frames_at_once, load_ensemble, stream
 from tasks.cascade.model import Model, load_model
 from tasks.cascade.noise import looks_like_percent, noise_levels
 from tasks.cascade.threshold import apply_threshold, check_threshold, dilation
-
-TILE_FRAMES = 10_240
-"""Frames evaluated at once, over all rows of a tile: enough for long matrix products, and 35 MB with all layers."""
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -100,7 +97,7 @@ class Inference:
         levels = self.model.levels_for(noise)
         for level in np.unique(levels[levels >= 0]):
             rows = np.flatnonzero(levels == level)
-            self._infer(traces, rows, ensembles[int(level)], (rates, std))
+            self._infer(traces, rows, ensembles, int(level), (rates, std))
         apply_threshold(rates, check_threshold(self.threshold), self.model.sigma)
         rates[levels < 0] = np.nan
         before, after = self.ends
@@ -109,36 +106,45 @@ class Inference:
             values[:, max(0, total - after - begin) :] = end
         return rates, std
 
-    def _infer(self, traces: Floats, rows: npt.NDArray[np.int64], ensemble: Ensemble, out: tuple[Float32, Float32]) -> None:
+    def _infer(self, traces: Floats, rows: npt.NDArray[np.int64], ensembles: "Ensembles", level: int, out: tuple[Float32, Float32]) -> None:
         """Raw rates of rows of one level, wherever a window fits, tile by tile."""
         window = self.model.windowsize
-        for part, start, stop in _tiles(rows, traces.shape[1] - window + 1):
-            tile = np.asarray(traces[part, start : stop + window - 1], np.float32)
-            mean, std = _ensemble_rates(tile, window, ensemble)
+        places = list(_tiles(rows, traces.shape[1] - window + 1, ensembles.frames))
+
+        def tile(part: npt.NDArray[np.int64], start: int, stop: int) -> Float32:
+            return np.asarray(traces[part, start : stop + window - 1], np.float32)
+
+        every = stream(ensembles[level], (_one_stretch(tile(*place)) for place in places))
+        for (part, start, stop), outputs in zip(places, every, strict=True):
             frames = slice(start + self.position, stop + self.position)
-            out[0][part, frames], out[1][part, frames] = mean, std
+            out[0][part, frames], out[1][part, frames] = _over_members(outputs, tile(part, start, stop), window)
 
 
-def _tiles(rows: npt.NDArray[np.int64], windows: int) -> Iterator[tuple[npt.NDArray[np.int64], int, int]]:
-    """Rows and the range of window starts of tiles of about `TILE_FRAMES`, all of nearly one size."""
+def _tiles(rows: npt.NDArray[np.int64], windows: int, size: int) -> Iterator[tuple[npt.NDArray[np.int64], int, int]]:
+    """Rows and the range of window starts of tiles of about `size` frames, all of nearly one size."""
     if windows < 1:
         return
-    cuts = np.linspace(0, windows, -(-windows // TILE_FRAMES) + 1).astype(int).tolist()
-    count = max(1, TILE_FRAMES // cuts[1])
+    cuts = np.linspace(0, windows, -(-windows // size) + 1).astype(int).tolist()
+    count = max(1, size // cuts[1])
     for first in range(0, len(rows), count):
         for start, stop in pairwise(cuts):
             yield rows[first : first + count], start, stop
 
 
-def _ensemble_rates(tile: Float32, window: int, ensemble: Ensemble) -> tuple[Floats, Floats]:
+def _one_stretch(tile: Float32) -> Float32:
+    """The rows of a tile in one piece, one after the other, with 0 for what is not finite."""
+    missing = ~np.isfinite(tile)
+    return np.where(missing, np.float32(0), tile).reshape(-1) if missing.any() else tile.reshape(-1)
+
+
+def _over_members(outputs: npt.NDArray[Any], tile: Float32, window: int) -> tuple[Floats, Floats]:
     """Mean and standard deviation over the members, NaN where a window holds a value that is not finite.
 
-    tile : (rows, n + window - 1) -> (rows, n) each. The rows are evaluated in one piece; windows across two rows are left out.
+    tile : (rows, n + window - 1) -> (rows, n) each. Windows across two rows are left out.
     """
     rows, length = tile.shape
     missing = ~np.isfinite(tile)
     any_missing = bool(missing.any())
-    outputs = ensemble(np.where(missing, np.float32(0), tile).reshape(-1) if any_missing else tile.reshape(-1))
     full = np.zeros((len(outputs), rows * length), np.float32)
     full[:, : outputs.shape[1]] = outputs
     values = full.reshape(len(outputs), rows, length)[:, :, : length - window + 1].astype(np.float64)
@@ -164,6 +170,14 @@ class Ensembles:
     device: str | None = None
     engine: str = "torch"
     _loaded: dict[int, Ensemble] = field(default_factory=dict, repr=False, compare=False)
+    _frames: list[int] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def frames(self) -> int:
+        """Frames to evaluate at once."""
+        if not self._frames:
+            self._frames.append(frames_at_once(self.engine, self.device))
+        return self._frames[0]
 
     def __getitem__(self, level: int) -> Ensemble:
         if level not in self._loaded:
@@ -256,7 +270,7 @@ def _predict_rows(rows: Floats, noise: Floats, inference: Inference, ensembles: 
     """All rows, in parts whose memory is bounded, rows of one level together."""
     rates = np.empty(rows.shape, np.float32)
     std = np.empty(rows.shape if return_std else (0, 0), np.float32)
-    for part, core, read in _parts(inference.model.levels_for(noise), rows.shape[1], inference):
+    for part, core, read in _parts(inference.model.levels_for(noise), rows.shape[1], inference, ensembles.frames):
         inner = slice(core.start - read.start, core.stop - read.start)
         result = inference.rates_and_std(rows[part, read], noise[part], ensembles, begin=read.start, frames=rows.shape[1])
         rates[part, core] = result[0][:, inner]
@@ -265,12 +279,14 @@ def _predict_rows(rows: Floats, noise: Floats, inference: Inference, ensembles: 
     return rates, std
 
 
-def _parts(levels: npt.NDArray[np.int64], frames: int, inference: Inference) -> Iterator[tuple[npt.NDArray[np.int64], slice, slice]]:
-    """Rows of one level, the frames wanted, and the frames read for them."""
+def _parts(
+    levels: npt.NDArray[np.int64], frames: int, inference: Inference, at_once: int
+) -> Iterator[tuple[npt.NDArray[np.int64], slice, slice]]:
+    """Rows of one level, the frames wanted, and the frames read for them; about `at_once` of them in all."""
     before, after = inference.context
-    parts = 1 if inference.whole_rows else max(1, -(-frames // TILE_FRAMES))
+    parts = 1 if inference.whole_rows else max(1, -(-frames // at_once))
     size = max(1, -(-frames // parts))
-    count = max(1, TILE_FRAMES // size)
+    count = max(1, at_once // size)
     for level in np.unique(levels):
         members = np.flatnonzero(levels == level)
         for first in range(0, len(members), count):

@@ -1,4 +1,4 @@
-"""The largest block that fits: on a GPU into its memory, without one into `[blocks] memory`."""
+"""The largest block that fits: on a GPU of this machine into its free memory, else into `[blocks] memory`."""
 
 from collections.abc import Sequence
 
@@ -7,21 +7,21 @@ from tasks.synful.memory import largest_input, peak_bytes
 from tasks.synful.sizes import NetworkShape, Triple
 
 GPU_SHARE = 0.8
-"""Of a GPU's memory; the rest is the context's, the library's workspace and fragments."""
+"""Of a GPU's free memory; the rest is the context's, the library's workspace and fragments."""
 
 
 def device_memory(config: RunConfig) -> tuple[int, str]:
     """Bytes that a block may take, and the device they are on."""
     from dask.utils import parse_bytes
 
-    from blockwise.cluster.devices import device_of
+    from blockwise.cluster.devices import device_of, free_bytes
 
     device = device_of(config.cluster)
     if device == "cpu":
         return int(parse_bytes(config.blocks.memory)), device
-    import torch
-
-    return int(torch.cuda.get_device_properties(device).total_memory * GPU_SHARE), device
+    if config.cluster.kind != "local":  # whose GPUs are elsewhere
+        return int(parse_bytes(config.blocks.memory)), device
+    return int(free_bytes(device) * GPU_SHARE), device
 
 
 def largest_core(shapes: Sequence[NetworkShape], halo: Triple, config: RunConfig, domain: Sequence[int], item_bytes: int = 4) -> Triple:

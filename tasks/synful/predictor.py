@@ -1,8 +1,9 @@
 """Networks on a device: probabilities and vectors of raw voxels, of tiles and of any box."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from blockwise.errors import ConfigError
 from blockwise.geometry import Region
 from tasks.synful.extraction import Predictions
 from tasks.synful.tiling import Tiling
+from tasks.torch_device import Limit, download, upload
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +42,7 @@ class Predictor:
     tiling: Tiling
     device: str
     flips: tuple[int, ...] = ()
+    limit: Limit = field(default_factory=Limit, compare=False)
 
     def __call__(self, raw: Array, shape: Sequence[int]) -> tuple[Array, Array]:
         """Predict a tile.
@@ -53,16 +56,35 @@ class Predictor:
         -------
         Probabilities (z, y, x) and vectors (3, z, y, x) in nm, float32, of that shape.
         """
+        least = prod(self.tiling.step) if self.tiling.aligned else prod(shape)
+        return self.limit.fit(prod(shape), lambda voxels: self._in_parts(raw, tuple(shape), voxels), least=least)
+
+    def _in_parts(self, raw: Array, shape: tuple[int, ...], voxels: int) -> tuple[Array, Array]:
+        """A tile, in halves of halves of at most so many voxels where it is larger: of one lattice, they are predicted alike."""
+        steps = [n // s for n, s in zip(shape, self.tiling.step, strict=True)]
+        axis = int(np.argmax(steps))
+        if prod(shape) <= voxels or not self.tiling.aligned or steps[axis] < 2:
+            return self._whole(raw, shape)
+        cut, context = steps[axis] // 2 * self.tiling.step[axis], raw.shape[axis] - shape[axis]
+        parts = []
+        for begin, end in ((0, cut), (cut, shape[axis])):
+            inputs = raw[(*(slice(None),) * axis, slice(begin, end + context))]
+            parts.append(self._in_parts(inputs, (*shape[:axis], end - begin, *shape[axis + 1 :]), voxels))
+        return np.concatenate([p[0] for p in parts], axis), np.concatenate([p[1] for p in parts], axis + 1)
+
+    def _whole(self, raw: Array, shape: Sequence[int]) -> tuple[Array, Array]:
+        """A tile at once."""
         import torch
 
         found: dict[str, torch.Tensor] = {}
         with torch.inference_mode():
-            x = torch.from_numpy(np.ascontiguousarray(raw))[None, None].to(self.device)
+            x = upload(raw, self.device)[None, None]
             for network, heads in zip(self.networks, self.heads, strict=True):
                 part = x[(..., *_cut(self.tiling.crop(network.shape), raw.shape))]
                 outputs = self._averaged(network, part, shape)
                 found |= {name: outputs[name] for name in heads}
-        return found["mask"].cpu().numpy(), found["vectors"].cpu().numpy()
+        mask, vectors = download(found["mask"], found["vectors"])
+        return mask, vectors
 
     def _averaged(self, network: "UNet", x: "torch.Tensor", shape: Sequence[int]) -> dict[str, "torch.Tensor"]:
         """Outputs of one network, the mean over its mirrored inputs."""
