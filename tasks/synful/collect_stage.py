@@ -34,7 +34,7 @@ class Collect(Task):
     own : parts whose rows lie in their block's core.
     spanning : parts whose rows lie within `reach` voxels of their block.
     mask : which blocks have parts, as `Task.mask`.
-    counts : of the blocks, for the report.
+    counts : of the blocks, for the report.  fused : blocks of one grey value are among them.
     """
 
     name: ClassVar[str] = "collect"
@@ -48,9 +48,10 @@ class Collect(Task):
         reach: Sequence[int],
         mask: Mask | None,
         counts: Reduction | None = None,
+        fused: bool = False,
     ) -> None:
         self.own, self.spanning, self.cells, self.reach, self.blocks_mask = tuple(own), tuple(spanning), cells, tuple(reach), mask
-        self.counts = counts
+        self.counts, self.fused = counts, fused
 
     def domains(self) -> Sequence[Domain]:
         return self.cells.grid.domains
@@ -104,8 +105,12 @@ class Collect(Task):
         if self.counts is None:
             return FrozenResult(found)
         sums = {name: column[0].as_py() for name, column in zip(self.counts.parts.schema.names, self.counts.result().columns, strict=True)}
-        found |= {"blocks of one grey value": sums["constant"], "components across blocks": sums["seeds"], "oversized": sums["oversized"]}
-        far = f"{sums['oversized']} components are longer than max_blob_um and were left out: look at parts/oversized, or raise it"
+        found |= {"components across blocks": sums["seeds"], "oversized": sums["oversized"]}
+        found |= {"blocks of one grey value": sums["constant"]} if self.fused else {}
+        far = (
+            f"components longer than [options.extract] max_blob_um: {sums['oversized']}, left out. Huge ones say that the threshold is "
+            "low for this network; true ones need a larger max_blob_um"
+        )
         return FrozenResult(found, (far,) if sums["oversized"] else ())
 
 

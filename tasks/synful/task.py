@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from blockwise.config import RunConfig
-from blockwise.reduce import Reduction, reduction_stages, sum_columns
+from blockwise.reduce import FAN_IN, Reduction, reduction_stages, sum_columns
 from blockwise.task import FrozenResult, Picture, Task
 from tasks.synful.cell_stages import AssignClefts, CellStage, MapSegments, MapSkeletons, Shuffle
 from tasks.synful.cells import Cells
@@ -25,7 +25,7 @@ from tasks.synful.job import Job
 from tasks.synful.options import SynfulOptions
 from tasks.synful.pair_stages import Filter, bucket_count
 from tasks.synful.tiling import in_voxels
-from tasks.synful.volume_stages import Extract, ExtractingStage, Fused, Predict, Spanning, VolumeStage
+from tasks.synful.volume_stages import Extract, ExtractingStage, Fused, Predict, Spanning, TileCounts, VolumeStage
 
 
 class Pipeline(VolumeStage):
@@ -46,13 +46,20 @@ class Pipeline(VolumeStage):
 
     def stages(self) -> Sequence[Task]:
         first = self.extracting()
-        own: list[Task] = [*(self.job.grey.stages() if self.job.grey else ()), self]
+        own = [*(self.job.grey.stages() if self.job.grey else ()), self, *self.tile_counts()]
         if first is not self:
             own.append(first)
         spanning = Spanning(self.job, first)
         counts = self.counts(spanning)
         collect = self.collect(first, spanning, counts[-1])
         return [*own, spanning, *counts, collect, *self.after(collect.cells)]
+
+    def tile_counts(self) -> tuple[Reduction, ...]:
+        """What becomes of the counts of blocks that keep predictions."""
+        if not isinstance(self, Predict):
+            return ()
+        *below, last = reduction_stages(self.all_parts()[0], sum_columns(), name="tiles", mask=self.mask)
+        return (*below, TileCounts(last.source, last.combine, last.name, fan_in=FAN_IN, mask=last.mask_below))
 
     def counts(self, spanning: Spanning) -> tuple[Reduction, ...]:
         return reduction_stages(spanning.all_parts()[2], sum_columns(), name="counts", mask=spanning.mask)
@@ -62,9 +69,9 @@ class Pipeline(VolumeStage):
         cells = Cells(job.output, "partners", cell_grid(job.domain, job.core, self.options.cell_um))
         reach = in_voxels(self.options.extract.max_blob_um * 1000, job.domain.voxel_size)
         own, merged = first.all_parts()[0], spanning.all_parts()[0]
-        if self.options.extract.split_distance is not None:  # hills of a component may lie beyond the core that holds its site
-            return Collect([], [own, merged], cells, reach=reach, mask=job.block_mask, counts=counts)
-        return Collect([own], [merged], cells, reach=reach, mask=job.block_mask, counts=counts)
+        # hills of a component may lie beyond the core that holds its site
+        here, around = ([own], [merged]) if self.options.extract.split_distance is None else ([], [own, merged])
+        return Collect(here, around, cells, reach=reach, mask=job.block_mask, counts=counts, fused=isinstance(first, Fused))
 
     def after(self, cells: Cells) -> Sequence[Task]:
         """Stages over cells: mapping, and what follows; exports are last."""
@@ -118,7 +125,7 @@ class PredictedSynful(Pipeline, Predict):
     """Predictions are kept, and that is all."""
 
     def stages(self) -> Sequence[Task]:
-        return [*(self.job.grey.stages() if self.job.grey else ()), self]
+        return [*(self.job.grey.stages() if self.job.grey else ()), self, *self.tile_counts()]
 
 
 class ExtractedSynful(Pipeline, Extract):

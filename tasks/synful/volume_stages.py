@@ -15,10 +15,11 @@ import numpy as np
 
 from blockwise.geometry import Domain, Region
 from blockwise.grid import Block, Grid, GridSpec
+from blockwise.reduce import Reduction
 from blockwise.storage import OutputArray, create_group, set_group_attributes
 from blockwise.storage.tables import TableParts
 from blockwise.storage.writes import Array, Write
-from blockwise.task import Dependency, OutputLayout, Task
+from blockwise.task import Dependency, FrozenResult, OutputLayout, Task
 from tasks.synful.extraction import Extraction, OfBox, Predictions, seed_schema
 from tasks.synful.partners import schema
 from tasks.synful.raw import RawReader, is_constant
@@ -37,6 +38,13 @@ def block_schema() -> "pa.Schema":
     import pyarrow as pa
 
     return pa.schema([pa.field(n, pa.int64(), nullable=False) for n in ("blocks", "partners", "seeds", "constant", "oversized")])
+
+
+def tile_schema() -> "pa.Schema":
+    """Counts of one block that keeps predictions: 1, 1 where it was of one grey value and no network ran."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field(n, pa.int64(), nullable=False) for n in ("blocks", "constant")])
 
 
 class VolumeStage(Task):
@@ -139,7 +147,7 @@ class Fused(ExtractingStage):
 
 
 class Predict(VolumeStage):
-    """Predictions kept as arrays: the mask, truncated to its type, and the vectors (spec 1.5). The main stage."""
+    """Predictions kept as arrays: the mask, truncated to its type, and the vectors (spec 1.5); and a row of counts. The main stage."""
 
     name: ClassVar[str] = "synful"
 
@@ -156,6 +164,9 @@ class Predict(VolumeStage):
             OutputLayout(f"{path}/{store.mask}", 0, shape, chunks, np.dtype(store.mask_dtype).itemsize, (0, 1, 2)),
             OutputLayout(f"{path}/{store.vectors}", 0, (3, *shape), (3, *chunks), np.dtype(store.vectors_dtype).itemsize, (1, 2, 3)),
         ]
+
+    def all_parts(self) -> tuple[TableParts, ...]:
+        return (self.parts("tiles", tile_schema()),)
 
     def prepare(self) -> None:
         super().prepare()
@@ -191,7 +202,9 @@ class Predict(VolumeStage):
     def read(self, block: Block) -> tuple[Block, Array | None]:
         return block, read_tile(self.raw, block, skip_constant=self.options.volume.skip_constant)
 
-    def compute(self, inputs: tuple[Block, Array | None], state: "Predictor") -> tuple[Array, Array]:
+    def compute(self, inputs: tuple[Block, Array | None], state: "Predictor") -> tuple[Array, Array, "pa.Table"]:
+        import pyarrow as pa
+
         block, raw = inputs
         store, shape = self.options.store, self.job.tiling.core
         mask, vectors = (np.zeros(shape, np.float32), np.zeros((3, *shape), np.float32)) if raw is None else state(raw, shape)
@@ -199,18 +212,30 @@ class Predict(VolumeStage):
         return (
             quantised(mask[core], store.mask_scale, store.mask_dtype),
             quantised(vectors[(slice(None), *core)], store.vectors_scale, store.vectors_dtype),
+            pa.table([[1], [int(raw is None)]], schema=tile_schema()),
         )
 
-    def write(self, block: Block, result: tuple[Array, Array]) -> Sequence[Write]:  # type: ignore[override]
-        return [a.write(r, v) for a, r, v in zip(self.arrays, self._regions(block), result, strict=True)]
+    def write(self, block: Block, result: tuple[Array, Array, "pa.Table"]) -> Sequence[Write]:  # type: ignore[override]
+        arrays = [a.write(r, v) for a, r, v in zip(self.arrays, self._regions(block), result[:2], strict=True)]
+        return [*arrays, *super().write(block, result[2:])]
 
     def stored(self, block: Block) -> Sequence[Array] | None:
         arrays = [OutputArray.open(self.job.output, n) for n in (self.options.store.mask, self.options.store.vectors)]
-        places = list(zip(arrays, self._regions(block), strict=True))
-        return [a.read(r) for a, r in places] if all(a.complete(r) for a, r in places) else None
+        places, counts = list(zip(arrays, self._regions(block), strict=True)), super().stored(block)
+        return [*(a.read(r) for a, r in places), *counts] if counts and all(a.complete(r) for a, r in places) else None
 
     def _regions(self, block: Block) -> tuple[Region, Region]:
         return block.core, Region((0, *block.core.begin), (3, *block.core.end))
+
+
+class TileCounts(Reduction):
+    """The sums of what `Predict` counted, block by block; the last level reports them."""
+
+    def finish(self) -> FrozenResult | None:
+        if len(self.parts.grid) > 1:
+            return None
+        sums = self.result().to_pylist()
+        return FrozenResult({"blocks of one grey value": sums[0]["constant"] if sums else 0})
 
 
 class Extract(ExtractingStage):

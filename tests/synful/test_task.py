@@ -6,12 +6,13 @@ import pytest
 from blockwise.config import RunConfig, validated
 from blockwise.errors import ConfigError, InputError, ModelError
 from blockwise.geometry import Region
+from blockwise.grid import Grid
 from blockwise.storage import OutputArray, group_attributes, open_source
 from blockwise.testing import run_serially
 from tasks.synful.cells import read_partners
 from tasks.synful.partners import POST, PRE, ordered, points
 from tasks.synful.task import ExtractedSynful, Synful
-from tasks.synful.volume_stages import Spanning
+from tasks.synful.volume_stages import Spanning, read_tile
 from tests.synful.small import OFFSET, SIZE, random_network, write_volume
 
 SHAPE = (20, 100, 108)
@@ -87,7 +88,7 @@ def test_stored_predictions_give_the_same(run, whole, blocks):
 
 def test_predictions_alone(place):
     task = Synful.from_config(configuration(place, (20, 100, 108), "alone", None, "net.safetensors", {"mode": "predict"}))
-    assert [s.name for s in task.stages()] == ["synful"]
+    assert [s.name for s in task.stages()] == ["synful", "tiles/reduce-1"]
     run_serially(task)
     assert open_source(task.job.output, "volumes/pred_syn_indicator").read(Region((0, 0, 0), SHAPE)).any()
     assert not list(place.glob("alone.zarr/*.parquet"))
@@ -140,16 +141,35 @@ def test_components_that_begin_in_a_block_left_out_are_found(run, method):
         assert_same(found, one)
 
 
-def test_blocks_of_one_grey_value_need_no_network(run, place):
+@pytest.fixture(scope="module")
+def half(place):
+    """A volume whose second half is of one grey value."""
     array = OutputArray.create(
         place / "half.zarr", "raw", shape=(20, 100, 200), dtype="uint8", chunks=(20, 100, 100), axes=("z", "y", "x"), voxel_size=SIZE,
         offset=OFFSET, units=("nm",) * 3,
     )  # fmt: skip
     raw = open_source(str(place / "raw.zarr"), "raw").read(Region((0, 0, 0), (20, 100, 100)))
     array.write(Region((0, 0, 0), (20, 100, 100)), raw).future.result()
-    task, _ = run((8, 40, 40), source={"path": str(place / "half.zarr")})
-    counts = counts_of(task)
+    return {"path": str(place / "half.zarr")}
+
+
+def figures_of(task):
+    return {name: figure for s in task.stages() if (end := s.finish()) for name, figure in end.figures.items()}
+
+
+def test_blocks_of_one_grey_value_need_no_network_in_any_mode(run, place, half):
+    fused, stored = run((8, 40, 40), source=half)[0], run((8, 40, 40), source=half, mode="stored")[0]
+    counts = counts_of(fused)
     assert 0 < counts["constant"][0] < counts["blocks"][0]
+    kept = Synful.from_config(configuration(place, (8, 40, 40), "kept", half, "net.safetensors", {"mode": "predict"}))
+    run_serially(kept)
+    wanted = sum(
+        read_tile(kept.job.raw.open(), b, skip_constant=True) is None for b in Grid(kept.domains(), kept.spec()).blocks(np.arange(45))
+    )
+    for task in (stored, kept):
+        assert task.tile_counts()[-1].result().to_pylist() == [{"blocks": 45, "constant": wanted}]
+        assert figures_of(task)["blocks of one grey value"] == wanted > 9
+    assert figures_of(fused)["blocks of one grey value"] == counts["constant"][0]
 
 
 def test_two_networks_give_what_one_gives(run, place, whole):
@@ -185,7 +205,7 @@ def test_components_beyond_the_largest_are_reported_not_merged(run, whole):
     assert found.num_rows < whole.num_rows
     collect = next(s for s in task.stages() if s.name == "collect")
     assert collect.finish().figures["oversized"] == counts_of(task)["oversized"][0] > 0
-    assert "longer than max_blob_um" in collect.finish().warnings[0]
+    assert "longer than [options.extract] max_blob_um" in collect.finish().warnings[0]
 
 
 @pytest.mark.parametrize(
