@@ -104,7 +104,7 @@ class Dispatch:
             self._drain()
             return
         for driver in tuple(self._active):
-            if driver.begun and driver.over and self.stages.may_end(driver):
+            if driver.begun and self.stages.may_end(driver) and driver.over:
                 self._end(driver)
         if self.stages.over:
             self.desk.state = "failed" if any(d.books.failed for d in self.drivers) else "done"

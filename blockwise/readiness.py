@@ -18,7 +18,12 @@ from blockwise.grid import PAGE_BLOCKS, Ids
 
 SHARE: float = 0.1
 """Most of the driver's time that looking may take while nothing is found."""
+LOOK_S: float = 0.1
+"""What one look may take, beyond its last page."""
 NOTHING: Ids = np.empty(0, np.int64)
+
+Key = tuple[int, int]
+"""Domain and number of a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,8 @@ class Readiness:
     def __init__(self, books: Books, needs: Sequence[Need]) -> None:
         self.books, self.needs = books, needs
         self._ahead = books.pages()
-        self._next: tuple[tuple[int, int], Waiting] | None = None
-        self._waiting: dict[tuple[int, int], Waiting] = {}
+        self._next: tuple[Key, Waiting] | None = None
+        self._waiting: dict[Key, Waiting] = {}
         self._seen, self._rest_until_s = -1, 0.0
         self._advance()
 
@@ -99,22 +104,28 @@ class Readiness:
         waiting.opened, waiting.elsewhere, waiting.looked = True, False, ()
 
     def _look(self) -> Ids:
-        """What has become ready since the last look, of the first page where something has."""
-        version, began_s = sum(need.books.version for need in self.needs), time.perf_counter()
+        """What has become ready since the last look, of the first page where something has; a look that finds nothing is followed by a rest."""
+        version, began_s = sum(need.books.version for need in self.needs), time.monotonic()
         if version == self._seen or began_s < self._rest_until_s:
             return NOTHING
-        for key, page in tuple(self._waiting.items()):
+        for key, page in self._pages():
             if (found := self._judge(key, page)).size:
                 return found
+            if time.monotonic() - began_s > LOOK_S:  # the next look goes on: what was looked at has no news
+                break
+        else:
+            self._seen = version
+        self._rest_until_s = time.monotonic() + (time.monotonic() - began_s) * (1 / SHARE - 1)
+        return NOTHING
+
+    def _pages(self) -> Iterator[tuple[Key, Waiting]]:
+        """The pages that wait, and further ones that have come into reach, which wait from then on."""
+        yield from tuple(self._waiting.items())
         while self._next is not None and self._is_due(*self._next):
             key, page = self._next
             self._waiting[key] = page
             self._advance()
-            if (found := self._judge(key, page)).size:
-                return found
-        self._seen = version
-        self._rest_until_s = time.perf_counter() + (time.perf_counter() - began_s) * (1 / SHARE - 1)
-        return NOTHING
+            yield key, page
 
     def _advance(self) -> None:
         """The page to be considered next."""
@@ -126,12 +137,12 @@ class Readiness:
         ids = np.arange(first, min(first + PAGE_BLOCKS, int(self.books.grid.starts[domain + 1])))
         return Waiting([need.pages(domain, ids) for need in self.needs])
 
-    def _is_due(self, key: tuple[int, int], page: Waiting) -> bool:
+    def _is_due(self, key: Key, page: Waiting) -> bool:
         """Whether every earlier stage has come as far as the first page that this one needs."""
         needs = zip(self.needs, page.spans, strict=True)
         return all(first > last or need.books.reached(need.domains[key[0]]) >= first for need, (first, last) in needs)
 
-    def _judge(self, key: tuple[int, int], page: Waiting) -> Ids:
+    def _judge(self, key: Key, page: Waiting) -> Ids:
         """The blocks of a page that may begin now. Orphans are given up; a page is dropped when nothing of it waits."""
         if not self._has_news(key, page):
             return NOTHING
@@ -147,7 +158,7 @@ class Readiness:
         self._let_go(key, page, ready)
         return ready
 
-    def _has_news(self, key: tuple[int, int], page: Waiting) -> bool:
+    def _has_news(self, key: Key, page: Waiting) -> bool:
         looked, page.looked = page.looked, [need.books.version for need in self.needs]
         if not looked:
             return True
@@ -161,16 +172,16 @@ class Readiness:
             found |= need.lost(domain, ids) if question == "lost" else need.missing(domain, ids)
         return found
 
-    def _waiting_in(self, key: tuple[int, int], page: Waiting) -> Ids:
+    def _waiting_in(self, key: Key, page: Waiting) -> Ids:
         """The blocks of a page of which nothing is decided yet."""
         ids = self.books.todo(*key)
         left: Ids = ids[np.unpackbits(page.let_go)[self._positions(key, ids)] == 0]
         return left
 
-    def _positions(self, key: tuple[int, int], ids: Ids) -> Ids:
+    def _positions(self, key: Key, ids: Ids) -> Ids:
         return np.asarray(ids - (int(self.books.grid.starts[key[0]]) + key[1] * PAGE_BLOCKS), np.int64)
 
-    def _open(self, key: tuple[int, int], page: Waiting, ready: Ids) -> Ids:
+    def _open(self, key: Key, page: Waiting, ready: Ids) -> Ids:
         """Take a page; what of it is ready, nothing where another driver has it."""
         todo = self.books.open(*key)
         page.elsewhere = self.books.is_elsewhere(*key)
@@ -178,7 +189,7 @@ class Readiness:
         found: Ids = ready[np.isin(ready, todo)]
         return found
 
-    def _let_go(self, key: tuple[int, int], page: Waiting, ids: Ids) -> None:
+    def _let_go(self, key: Key, page: Waiting, ids: Ids) -> None:
         bits = np.unpackbits(page.let_go)
         bits[self._positions(key, ids)] = 1
         page.let_go = np.packbits(bits)

@@ -194,7 +194,7 @@ class Job:
         from tasks.synful.memory import peak_bytes
 
         if self.tiling is None:
-            return {"predictions read, 4 in the pipeline": 4 * 7 * prod(n + 2 * h for n, h in zip(self.core, self.halo, strict=True))}
+            return self.reading_memory()
         spec, output = self.tiling.spec(), prod(self.tiling.output)
         inputs = [n + sum(c) for n, c in zip(spec.shape, spec.context, strict=True)]
         cuts = [(n, [i - sum(c) for i, c in zip(inputs, self.tiling.crop(n), strict=True)]) for n in (f.shape for f in self.networks)]
@@ -203,6 +203,10 @@ class Job:
             "network": max(peak_bytes(shape, cut) for shape, cut in cuts),
             "predictions": 4 * 4 * output,
         }
+
+    def reading_memory(self) -> dict[str, int]:
+        """The same where predictions are read."""
+        return {"predictions read, 4 in the pipeline": 4 * 7 * prod(n + 2 * h for n, h in zip(self.core, self.halo, strict=True))}
 
     def about(self) -> dict[str, Any]:
         """What the metadata of results say of how they were made."""

@@ -34,10 +34,11 @@ State = tuple["Predictor | None", Extraction]
 
 
 def block_schema() -> "pa.Schema":
-    """Counts of one block: 1, partners, seeds, 1 where it was of one grey value and no network ran, components too long to merge."""
+    """Counts of one block: 1, partners, seeds, 1 where it was of one grey value and no network ran, seeds too long or different."""
     import pyarrow as pa
 
-    return pa.schema([pa.field(n, pa.int64(), nullable=False) for n in ("blocks", "partners", "seeds", "constant", "oversized")])
+    names = ("blocks", "partners", "seeds", "constant", "oversized", "different")
+    return pa.schema([pa.field(n, pa.int64(), nullable=False) for n in names])
 
 
 def tile_schema() -> "pa.Schema":
@@ -105,7 +106,7 @@ class ExtractingStage(VolumeStage):
         tables = (schema().empty_table(), seed_schema().empty_table())
         if predictions is not None:
             tables = extraction.block(predictions, core)
-        counts = [1, tables[0].num_rows, tables[1].num_rows, int(predictions is None), 0]
+        counts = [1, tables[0].num_rows, tables[1].num_rows, int(predictions is None), 0, 0]
         return [*tables, pa.table([[n] for n in counts], schema=block_schema())]
 
 
@@ -258,6 +259,9 @@ class Extract(ExtractingStage):
     def relevant_options(self) -> Mapping[str, object]:
         return self.options.extract.model_dump(mode="json")
 
+    def memory(self) -> Mapping[str, int]:
+        return self.job.reading_memory()
+
     def open(self) -> None:
         self.predictions = self.job.kept_predictions().open()
 
@@ -305,9 +309,9 @@ class Spanning(VolumeStage):
         import pyarrow as pa
 
         (seeds, counts), (predictor, extraction) = inputs, state
-        merged, oversized = extraction.merged(seeds, self._predict(predictor))
+        merged, oversized, different = extraction.merged(seeds, self._predict(predictor))
         names, (row,) = counts.schema.names, counts.to_pylist()
-        row |= {"partners": row["partners"] + merged.num_rows, "oversized": oversized.num_rows}
+        row |= {"partners": row["partners"] + merged.num_rows, "oversized": oversized.num_rows, "different": different}
         return [merged, oversized, pa.table([[row[n]] for n in names], schema=block_schema())]
 
     def _predict(self, predictor: "Predictor | None") -> OfBox:
