@@ -104,7 +104,7 @@ class Readiness:
         waiting.opened, waiting.elsewhere, waiting.looked = True, False, ()
 
     def _look(self) -> Ids:
-        """What has become ready since the last look, of the first page where something has; a look that finds nothing is followed by a rest."""
+        """What has become ready since the last look, of the first page where something has; after finding nothing it rests."""
         version, began_s = sum(need.books.version for need in self.needs), time.monotonic()
         if version == self._seen or began_s < self._rest_until_s:
             return NOTHING
