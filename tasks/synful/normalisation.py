@@ -79,7 +79,8 @@ class Normalisation:
         name = np.dtype(dtype).name
         if self.method == "dtype" and name not in FULL_SCALE:
             raise InputError(
-                f'raw is {name}: the network reads uint8, uint16 or float32 within 0 to 1; set normalize = "percentile" for other types'
+                f"raw is {name}: the network reads uint8, uint16 or float32 within 0 to 1. Name the array of grey values if this is "
+                'another, e.g. a segmentation, or set normalize = "percentile"'
             )
         if self.method == "section" and len(self.found) != sections:
             raise InputError(f"normalisation has percentiles of {len(self.found)} sections, the volume has {sections}")

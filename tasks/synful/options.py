@@ -57,7 +57,7 @@ class ExtractOptions(TaskOptions):
     """
 
     method: Literal["cc", "nms"] = "cc"
-    threshold: float = Field(0.95, ge=0)
+    threshold: float = Field(0.95, ge=0, le=1)
     score: Literal["sum", "mean", "max", "count"] = "sum"
     location: Literal["edt", "edt_padded", "centroid", "peak"] = "edt"
     min_score: float | None = None

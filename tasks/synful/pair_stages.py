@@ -90,7 +90,10 @@ class Filter(Task):
         found = [parts.stored(block) for parts in (self.kept, self.edges, self.counts)]
         return None if any(f is None for f in found) else [f for f in found if f is not None]
 
-    def finish(self) -> FrozenResult:
+    def left(self) -> dict[str, int]:
+        """Partners after each step, of all buckets."""
         steps = add_counts(self.counts.read(b) for b in self.grid.blocks(np.arange(self.buckets)))
-        figures = {f"after {s}": n for s, n in zip(steps["step"].to_pylist(), steps["after"].to_pylist(), strict=True)}
-        return FrozenResult({"filters": figures, "partners kept": str(self.kept.folder), "edges": str(self.edges.folder)})
+        return {f"after {s}": n for s, n in zip(steps["step"].to_pylist(), steps["after"].to_pylist(), strict=True)}
+
+    def finish(self) -> FrozenResult:
+        return FrozenResult({"filters": self.left(), "partners kept": str(self.kept.folder), "edges": str(self.edges.folder)})

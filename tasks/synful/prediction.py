@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from blockwise.errors import InputError
+from blockwise.errors import InputError, ModelError
 from blockwise.geometry import Region
 from tasks.synful.memory import largest_input
 from tasks.synful.normalisation import Normalisation
@@ -38,14 +38,16 @@ def predict(
 
     Raises
     ------
-    InputError : not a volume of such values, or not even the smallest block fits.  ModelError : the activation is not known.
-    ConfigError : flips that the network cannot do.
+    InputError : not a volume of such values, or not even the smallest block fits.
+    ModelError : not a loaded network, or its activation is not known.  ConfigError : flips that the network cannot do.
     """
     from dask.utils import parse_bytes
 
     if raw.ndim != 3 or min(raw.shape) < 1:
         raise InputError(f"raw of shape {raw.shape}: a volume (z, y, x) is wanted")
     networks = (network,) if vectors is None else (network, vectors)
+    if named := [n for n in networks if not hasattr(n, "shape")]:
+        raise ModelError(f"network {named[0]!r} is no loaded network: give load_network({named[0]!r})")
     core = largest_input(int(parse_bytes(memory)), network.shape, domain=raw.shape, device=device)
     tiling = _fitting(tuple(n.shape for n in networks), core)
     check_mirrors(tiling, FLIPPED[flips])

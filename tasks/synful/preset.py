@@ -19,10 +19,11 @@ def template(source: str) -> str:
     MissingError, InputError : the volume cannot be read.
     """
     raw, known = _found(source)
-    size = "" if known else f"voxel_size = {list(UNKNOWN_SIZE)}     # nm, z y x; ASSUMED, the file states none. CHECK IT\n"
+    shape = " x ".join(map(str, raw.shape))
+    order = "" if min(raw.shape) == raw.shape[0] else f", AND THE ORDER OF AXES: the volume is read as {shape}, z y x"
+    size = "" if known else f"voxel_size = {list(UNKNOWN_SIZE)}     # nm, z y x; ASSUMED, the file states none. CHECK IT{order}\n"
     variable = f"variable = {json.dumps(raw.variable)}\n" if raw.variable else ""
     name = Path(source.rstrip("/")).stem or "volume"
-    shape = " x ".join(map(str, raw.shape))
     return f"""# Synaptic partners of {source}: {shape} voxels of {" x ".join(f"{v:g}" for v in raw.voxel_size)} nm, {raw.dtype}
 # Check what it will do:  blockwise plan FILE.     Run it, and run it again after any stop:  blockwise run FILE
 task = "synful"

@@ -47,9 +47,9 @@ def write_proof(run: Path, folder: Path | None, how: tuple[int, int, int], link:
 
     Raises
     ------
-    ConfigError : a run without a volume.  PlanRefused : a sheet is there.
+    ConfigError : a run without a volume.  InputError : no partners.  PlanRefused : a sheet is there.
     """
-    from blockwise.errors import ConfigError
+    from blockwise.errors import ConfigError, InputError
     from tasks.synful.cells import read_partners
     from tasks.synful.cutouts import Camera
     from tasks.synful.proof_sheet import proof_sheet, sample
@@ -60,7 +60,12 @@ def write_proof(run: Path, folder: Path | None, how: tuple[int, int, int], link:
     if raw is None:
         raise ConfigError(f"{run} has extracted stored predictions and names no raw volume: there is nothing to take pictures of")
     (bins, per_bin, seed), (port, page) = how, link
-    sampled = sample(read_partners(final_cells(task).folder), bins=bins, per_bin=per_bin, seed=seed)
+    partners = read_partners(final_cells(task).folder)
+    if not partners.num_rows:
+        raise InputError(
+            f"{run} has no partners to judge: lower threshold or min_score in [options.extract], or the filters, and run again"
+        )
+    sampled = sample(partners, bins=bins, per_bin=per_bin, seed=seed)
     output = Path(task.job.output).absolute()
     place = folder or output.with_name(f"{output.stem}.proof")
     _, scene, _ = scene_of(task, f"{LOCAL}:{port}", page)

@@ -97,7 +97,7 @@ def proof_sheet(sampled: "pa.Table", camera: "Camera", folder: str | Path, *, li
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, FIELDS, restval="")
+    writer = csv.DictWriter(stream, FIELDS, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
@@ -114,12 +114,14 @@ svg text { font: 11px system-ui, sans-serif; fill: #fff; paint-order: stroke; st
 
 def _page(rows: Sequence[Mapping[str, Any]], camera: "Camera", link: Link | None) -> str:
     articles = "".join(_article(row, camera, link) for row in rows)
+    served = " Links show what lies on this machine while <code>blockwise view RUN --serve</code> runs." if link else ""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Proof sheet</title><style>{STYLE}</style><h1>{len(rows)} predicted synaptic partners</h1>"
         '<p>Is the <b class="post">circle</b> a post-synaptic site, and the <b class="pre">cross</b> in its pre-synaptic partner? '
         "Write y or n into the column <code>verdict</code> of <code>proof.csv</code>, in the line of the same number; leave it empty "
-        f"where you cannot tell. Sites in other planes are marked where they project to. White bars are {_bar()} nm.</p>{articles}</html>\n"
+        f"where you cannot tell. Sites in other planes are marked where they project to. White bars are {_bar()} nm.{served}</p>"
+        f"{articles}</html>\n"
     )
 
 
@@ -195,7 +197,16 @@ def _rows(path: Path) -> list[tuple[int, int, bool | None]]:
         missing = {"bin", "bin_size", "verdict"} - set(reader.fieldnames or ())
         if missing:
             raise InputError(f"{path} lacks the columns {', '.join(sorted(missing))}: it is not the CSV of a proof sheet")
-        return [(int(row["bin"]), int(row["bin_size"]), _verdict(row["verdict"], f"{path}, line {n}")) for n, row in enumerate(reader, 2)]
+        return [_ticked(row, f"{path}, line {n}") for n, row in enumerate(reader, 2)]
+
+
+def _ticked(row: Mapping[str, str | None], where: str) -> tuple[int, int, bool | None]:
+    try:
+        number, size = int(row["bin"] or ""), int(row["bin_size"] or "")
+    except ValueError:
+        found = f"bin {row['bin']!r} and bin_size {row['bin_size']!r}"
+        raise InputError(f"{where}: {found} are no whole numbers: change only the column verdict, one line per partner") from None
+    return number, size, _verdict(row["verdict"], where)
 
 
 def _verdict(text: str | None, where: str) -> bool | None:

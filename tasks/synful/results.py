@@ -54,8 +54,11 @@ def sample(job: "Job") -> Any:
         reader.close()
 
 
-def pictures(job: "Job") -> Sequence[Picture]:
-    """The section with most partners, with raw voxels where there are any; none before partners are there."""
+def pictures(job: "Job", left: Mapping[str, int]) -> Sequence[Picture]:
+    """The section with most partners, with raw voxels where there are any; none before partners are there.
+
+    left : partners after each filter, told below.
+    """
     from tasks.synful.cells import Cells, read_partners
     from tasks.synful.formats.stream import count_rows
 
@@ -74,7 +77,7 @@ def pictures(job: "Job") -> Sequence[Picture]:
     begin = region.begin
     caption = (
         f"Partners whose post site (dot) lies in section {begin[0]} of the volume, lines lead to the pre site; "
-        f"y from {begin[1]}, x from {begin[2]}. {rows:,} partners in all."
+        f"y from {begin[1]}, x from {begin[2]}. {', '.join([f'{rows:,} partners in all', *(f'{n:,} {step}' for step, n in left.items())])}."
     )
     return (Picture("partners", figure, caption),)
 

@@ -107,7 +107,9 @@ class Pipeline(VolumeStage):
         from tasks.synful.results import curve_picture, pictures
 
         judged = [s for s in self.stages() if isinstance(s, Evaluate) and s.parts.complete(s.grid.block(0))]
-        return [*pictures(self.job), *(curve_picture(s.curve()) for s in judged)]
+        filtered = [s for s in self.stages() if isinstance(s, Filter) and s.counts.complete(s.grid.block(0))]
+        left = {step: rows for s in filtered for step, rows in s.left().items()}
+        return [*pictures(self.job, left), *(curve_picture(s.curve()) for s in judged)]
 
     def finish(self) -> FrozenResult | None:
         return FrozenResult(warnings=self.job.warnings)

@@ -53,17 +53,17 @@ class Samples:
         return self._sampler
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        """Batches of iterations first ... last - 1, made ahead by `parameters.workers` processes (in this one where 0)."""
-        workers = self.parameters.workers
-        if workers == 0:
+        """Batches of iterations first ... last - 1, made ahead by `parameters.workers` processes (0: by this one), one per core at most."""
+        if self.parameters.workers == 0:
             return (self[i] for i in range(first, last))
+        from dask.system import CPU_COUNT
         from torch.utils.data import DataLoader
 
         loader = DataLoader(
             Samples(self.parameters, self.geometry, self.cubes),  # type: ignore[arg-type]
             batch_size=None,
             sampler=range(first, last),
-            num_workers=workers,
+            num_workers=min(self.parameters.workers, max(1, int(CPU_COUNT))),
             prefetch_factor=self.parameters.prefetch,
             worker_init_fn=_begin_worker,
             multiprocessing_context="fork" if self.cubes is not None else "spawn",

@@ -111,7 +111,7 @@ class TrainingParameters(Options):
     d_loss_type : where vectors are judged; with d_transition_iteration, what it fades to `d_transition_type` at.
     clip_gradients : largest length of the gradient of all weights; 0.5 in the paper's experiments.
     reject_probability : share of samples that must hold a post-synaptic site (0.95; 1 for vectors alone where not said).
-    batch_size : samples per iteration.  workers, prefetch : processes that make samples, and how many each has ready.
+    batch_size : samples per iteration.  workers, prefetch : processes (one per core at most) that make samples, and how many each keeps.
     pad : samples may reach beyond the raw data, which is continued by its edge.  min_masked : least share of a sample inside the mask.
     initial_weights : a checkpoint to go on from, published or own.  initialisation : "glorot" as TensorFlow, "he" learns faster.
     precision : "bf16" and "fp16" compute in mixed precision.
