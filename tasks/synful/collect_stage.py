@@ -108,7 +108,7 @@ class Collect(Task):
         found |= {"components across blocks": sums["seeds"], "oversized": sums["oversized"]}
         found |= {"blocks of one grey value": sums["constant"]} if self.fused else {}
         far = (
-            f"components longer than [options.extract] max_blob_um: {sums['oversized']}, left out. Huge ones say that the threshold is "
+            f"components longer than max_blob_um ([options.extract]): {sums['oversized']}, left out. Huge ones say that the threshold is "
             "low for this network; true ones need a larger max_blob_um"
         )
         return FrozenResult(found, (far,) if sums["oversized"] else ())
