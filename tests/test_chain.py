@@ -18,7 +18,7 @@ from blockwise.monitor.plan_text import plan_text
 from blockwise.run import load_task, plan, run
 from blockwise.storage import OutputArray, open_source
 from blockwise.task import OutputLayout, Task, TaskOptions
-from blockwise.upkeep import verify
+from blockwise.upkeep import configured, verify
 from tests.cluster import workers  # noqa: F401
 from tests.runs import stamps
 
@@ -129,6 +129,22 @@ def test_stages_take_what_they_do_not_say_from_the_top(tmp_path):
     file = tmp_path / "again.toml"
     file.write_text(to_toml(config(tmp_path)))
     assert load_config(file) == config(tmp_path)
+
+
+def test_paths_of_all_stages_are_those_of_the_working_directory(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "run.toml"
+    entries = [{"name": "one", "input": {"path": "in.zarr"}}, {"name": "two", "input": "@one"}]
+    file.write_text(to_toml(validated(RunConfig, {"task": "adding", "stages": entries})))
+    found = configured(file)
+    assert [s.input.path for s in found.stages] == [str(tmp_path / "in.zarr"), "@one"]
+    assert (found.output.path, found.run.folder) == (str(tmp_path / "run.zarr"), str(tmp_path / "run.run"))
+    assert configured(file) == validated(RunConfig, found.model_dump())
+
+
+def test_what_is_no_stage_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"stages\.0\.outputs'.*|unknown key 'stages\.0\.outputs'"):
+        config(tmp_path, {"name": "one", "outputs": {}})
 
 
 def test_a_plan_writes_nothing_and_shows_what_waits_for_what(source, tmp_path):
