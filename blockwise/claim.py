@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from blockwise.errors import LedgerError, PlanRefused, StorageError
+from blockwise.fingerprint import check, fingerprint
 from blockwise.folder import RunFolder
 from blockwise.ledger import Ledger
 from blockwise.storage import check_group, create_group, group_attributes, set_group_attributes
+from blockwise.task import Task
 
 ATTRIBUTE = "blockwise"
 STARTED = "run"
@@ -80,6 +82,21 @@ def refuse_lost(folder: RunFolder, ledger: Ledger) -> None:
             f"the ledger {ledger.url} holds nothing of the run in {folder.path}, which was started before: it was emptied or deleted; "
             f"`blockwise verify {folder.path} --rebuild` restores it from the output, `blockwise clean {folder.path} --all` deletes the run"
         )
+
+
+def check_same_task(task: Task, path: str) -> None:
+    """Refuse a task whose output was made with another grid, model, input or options.
+
+    Raises
+    ------
+    FingerprintMismatch : names the keys that differ with both values.
+    """
+    then: dict[str, dict[str, str]] = claim_of(path).get("fingerprint", {})
+    for stage in task.stages():
+        for index, domain in enumerate(stage.domains()):
+            name = f"{stage.name}/{domain.name}"
+            if name in then:
+                check(f"{path}, {name}", then[name], fingerprint(stage, index), places=stage.places(index))
 
 
 def check_exports(files: Iterable[Path], path: str, folder: RunFolder | None) -> None:

@@ -22,7 +22,7 @@ from blockwise.audience import Audience
 from blockwise.books import Books
 from blockwise.chain import load_task as load_task
 from blockwise.chain import task_class as task_class
-from blockwise.claim import STARTED, check_claim, check_exports, check_same_output, claim_output, refuse_lost
+from blockwise.claim import STARTED, check_claim, check_exports, check_same_output, check_same_task, claim_output, refuse_lost
 from blockwise.cluster import open_cluster
 from blockwise.cluster.context import RunContext
 from blockwise.cluster.preview import preview
@@ -68,8 +68,22 @@ class Outcome:
 
 
 def plan(config: RunConfig, *, pilot_blocks: int = 20, pilot_s: float = inf) -> Plan:
-    """Plan a run without writing anything; after `pilot_s` seconds no further pilot block is begun."""
-    return plan_of(load_task(config), config, pilot_blocks=pilot_blocks, pilot_s=pilot_s)
+    """Plan a run without writing anything; after `pilot_s` seconds no further pilot block is begun.
+
+    Its refusals include what differs from the output's last start, which `run` may adopt.
+    """
+    task = load_task(config)
+    made = plan_of(task, config, pilot_blocks=pilot_blocks, pilot_s=pilot_s)
+    return replace(made, refusals=(*made.refusals, *_differences(task)))
+
+
+def _differences(task: Task) -> Iterator[str]:
+    """Why a task cannot go on with the output that is there."""
+    try:
+        if path := task.output_path():
+            check_same_task(task, path)
+    except BlockwiseError as error:
+        yield str(error)
 
 
 def plan_of(task: Task, config: RunConfig, *, pilot_blocks: int = 0, pilot_s: float = inf) -> Plan:
@@ -164,7 +178,7 @@ class Run:
     accounts: dict[str, Books] = field(default_factory=dict)
     rates: Rates = field(default_factory=Rates)
     totals: Totals = field(default_factory=Totals)
-    begun_s: float = field(default_factory=time.time)
+    begun_s: float = field(default_factory=time.monotonic)
     cluster: Any = None
     control: Control = field(default_factory=Control)
     outage: Outage = field(init=False)
@@ -342,7 +356,7 @@ class Run:
                 exit_code=EXIT_CODES[state],
                 done=status.blocks.done,
                 failed=failed,
-                seconds=time.time() - self.begun_s,
+                seconds=time.monotonic() - self.begun_s,
                 folder=str(self.folder.path),
                 output=self.task.output_path() or "",
             )

@@ -88,7 +88,7 @@ def failures_of(books: Books) -> tuple[FailureStatus, ...]:
 
 def snapshot(run: "Run") -> Status:
     """The state of a run now."""
-    dispatch, now_s = run.dispatch, time.time()
+    dispatch, now_s = run.dispatch, time.monotonic()
     active = {d.books.stage: d for d in dispatch.active} if dispatch is not None else {}
     counts = {name: counts_of(b, active[name].running if name in active else 0) for name, b in run.accounts.items()}
     stages = tuple(
@@ -119,7 +119,7 @@ def snapshot(run: "Run") -> Status:
         page=run.page if run.state == "running" else "",
         map=block_map(main, active[run.task.name].under_way() if run.task.name in active else ()) if main is not None else (),
         driver=run.driver,
-        at_s=now_s,
+        at_s=time.time(),
     )
 
 

@@ -11,11 +11,11 @@ BLOCKS = 600
 PAUSE_S = 0.005
 
 
-def light(folder: Path) -> MapTask:
-    """Two domains of blocks that take 5 ms each and count how often they were computed."""
+def light(folder: Path, pause_s: float = PAUSE_S) -> MapTask:
+    """Two domains of blocks that take 5 ms each, or `pause_s`, and count how often they were computed."""
     (folder / "count").mkdir(parents=True, exist_ok=True)
     domains = [Domain("long", ("x",), (BLOCKS - 100,)), Domain("short", ("x",), (100,))]
-    return MapTask(str(folder / "out.zarr"), domains, GridSpec((1,)), Faulty({}, str(folder / "count"), pause_s=PAUSE_S))
+    return MapTask(str(folder / "out.zarr"), domains, GridSpec((1,)), Faulty({}, str(folder / "count"), pause_s=pause_s))
 
 
 if __name__ == "__main__":
