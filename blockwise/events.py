@@ -5,7 +5,7 @@ Emitted by the driver, from its one thread; a subscriber that raises is dropped 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -83,11 +83,14 @@ class WorkerLost(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageFinished(Event):
+    """A stage has ended; `figures` are what it found, by name."""
+
     stage: str
     done: int
     failed: int
     seconds: float
     orphans: int = 0
+    figures: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,12 +150,14 @@ class RunStages:
         """Write down what came of a stage, and tell it."""
         stage.over = True
         values: dict[str, object] = {}
+        figures: Mapping[str, object] = {}
         if stage.driver is not None:
             values[f"slowest.{stage.task.name}"] = [asdict(s) for s in stage.driver.slowest]
         if stage.finish is not None and stage.finish.error is not None:
             raise stage.finish.error
         if stage.finish is not None and stage.finish.result is not None:
-            values[f"figures.{stage.task.name}"] = dict(stage.finish.result.figures)
+            figures = values[f"figures.{stage.task.name}"] = dict(stage.finish.result.figures)
+            values[f"warnings.{stage.task.name}"] = list(stage.finish.result.warnings)
             for warning in stage.finish.result.warnings:
                 self.desk.events.message(warning, "warning")
         books = stage.books
@@ -165,9 +167,8 @@ class RunStages:
                 f"Stage {stage.task.name}: {books.orphans:,} blocks are orphans, for what they read failed.", "warning"
             )
         took_s = time.monotonic() - (stage.began_s or time.monotonic())
-        self.desk.events.emit(
-            StageFinished(stage=stage.task.name, done=books.done, failed=len(books.quarantined), orphans=books.orphans, seconds=took_s)
-        )
+        counts = {"done": books.done, "failed": len(books.quarantined), "orphans": books.orphans}
+        self.desk.events.emit(StageFinished(stage=stage.task.name, **counts, seconds=took_s, figures=figures))
 
 
 def _stage_run(graph: Graph, task: Task, accounts: Mapping[str, Books], main: Task) -> StageRun:

@@ -209,6 +209,7 @@ def report(path: str | Path, target: str | Path | None = None) -> Path:
     ledger = open_ledger(config.ledger.url or folder.ledger, folder.run)
     try:
         slowest = [SlowBlock(**s) for stage in found.stages for s in _rows(ledger.get(f"slowest.{stage.name}"))]
+        results = [(s.name, ledger.get(f"figures.{s.name}"), ledger.get(f"warnings.{s.name}")) for s in found.stages]
     finally:
         ledger.close()
     pictures, missing = _pictures(config) if found.state == "done" else ((), "")
@@ -219,6 +220,7 @@ def report(path: str | Path, target: str | Path | None = None) -> Path:
         status=found,
         config_text=(folder.path / "config.toml").read_text(),
         history=folder.history(),
+        results=[(name, _figures(figures), list(map(str, _rows(said)))) for name, figures, said in results],
         slowest=sorted(slowest, key=lambda s: -s.total_s)[:20],
         pictures=pictures,
         provenance=_provenance(starts) | ({"no pictures": missing} if missing else {}),
@@ -234,8 +236,12 @@ def _pictures(config: RunConfig) -> tuple[Sequence[Picture], str]:
         return (), str(error)
 
 
-def _rows(value: object) -> list[dict[str, Any]]:
+def _rows(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _figures(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
 
 
 def _provenance(starts: list[dict[str, object]]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from blockwise.events import BlockFailed, BlocksDone, Event, Message, RunFinished, RunStarted, StageFinished, StageStarted, WorkerLost
 from blockwise.jsonlines import JsonLines
-from blockwise.monitor.text import first_line, human_rate, human_seconds, percent, plain, plural, summary
+from blockwise.monitor.text import figures_line, first_line, human_rate, human_seconds, percent, plain, plural, summary
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -136,6 +136,8 @@ class ProgressBar:
     def _finish(self, event: StageFinished) -> None:
         if stage := self._stages.get(event.stage):
             stage.done, stage.failed, stage.seconds = event.done, event.failed, event.seconds
+        if line := figures_line(event.stage, event.figures):
+            self._say(line)
 
     def _say(self, *lines: str, style: str = "") -> None:
         from rich.text import Text

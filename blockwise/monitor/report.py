@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from blockwise.errors import StorageError
 from blockwise.monitor import svg
-from blockwise.monitor.text import first_line, human_bytes, human_rate, human_seconds, percent, plain, plural, share_done
+from blockwise.monitor.text import first_line, human_bytes, human_rate, human_seconds, percent, plain, plural, share_done, value_text
 from blockwise.status import FailureStatus, HistoryPoint, SlowBlock, Status
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def write_report(
     status: Status,
     config_text: str,
     history: Sequence[HistoryPoint] = (),
+    results: Sequence[tuple[str, Mapping[str, object], Sequence[str]]] = (),
     slowest: Sequence[SlowBlock] = (),
     pictures: Sequence["Picture"] = (),
     provenance: Mapping[str, object] | None = None,
@@ -42,6 +43,7 @@ def write_report(
     ----------
     config_text : the resolved configuration, as TOML.
     history : progress of the main stage, oldest first.
+    results : per stage its name, the figures it found by name, and what it warned of.
     slowest : the slowest blocks, slowest first.
     pictures : example inputs and outputs.
     provenance : versions, machine, inputs, by name; values that are no text are shown as JSON.
@@ -52,6 +54,7 @@ def write_report(
     """
     sections = (
         _overview(status),
+        _section("Results", _results(results)),
         _section("Example input and output", "".join(map(_picture, pictures))),
         f'<div class="columns">{_section("Blocks", _block_map(status))}<div>',
         _section("Blocks per second", svg.throughput(history)),
@@ -124,6 +127,12 @@ def _stages(status: Status) -> str:
         (s, (s.blocks.done, s.blocks.total, s.blocks.failed, s.blocks.masked, s.blocks.orphans, s.blocks.executed)) for s in status.stages
     )
     return table(header, ((text(s.name), s.state, *(f"{n:,}" for n in numbers)) for s, numbers in counts), range(2, 8))
+
+
+def _results(results: Sequence[tuple[str, Mapping[str, object], Sequence[str]]]) -> str:
+    rows = [(text(stage), text(name), text(value_text(value))) for stage, figures, _ in results for name, value in figures.items()]
+    warnings = "".join(f"<p><b>{text(stage)}</b> {text(said)}</p>" for stage, _, said_of in results for said in said_of)
+    return (table(("stage", "", ""), rows) if rows else "") + warnings
 
 
 def _slowest(blocks: Sequence[SlowBlock]) -> str:

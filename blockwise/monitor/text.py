@@ -3,9 +3,10 @@
 Error texts and tracebacks come from other people's code: `plain` takes terminal control characters out of everything shown.
 """
 
+import json
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, TextIO
 
@@ -162,6 +163,21 @@ def failure_text(failures: Sequence[FailureStatus]) -> str:
         for f in failures[:FAILURES_SHOWN]
     ]
     return columns([header, *rows], right=(2, 3)) + _more(len(failures) - FAILURES_SHOWN, "more failed block")
+
+
+def value_text(value: object) -> str:
+    """A figure as a person reads it."""
+    if isinstance(value, bool | str) or value is None:
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value, default=str)
+
+
+def figures_line(stage: str, figures: Mapping[str, object]) -> str:
+    """The numbers that a stage found, in one line; empty where it found none."""
+    shown = [f"{plain(name)} {value_text(value)}" for name, value in figures.items() if isinstance(value, int | float)]
+    return f"{plain(stage)}: {', '.join(shown)}" if shown else ""
 
 
 def _more(count: int, noun: str) -> str:

@@ -86,6 +86,7 @@ def test_an_empty_stage_is_full(bar):
         (LOST, ["worker tcp://1 lost: killed (3 suspected blocks)"]),
         (failed(), ["[rates]: block 1,234 of s1 failed after 3 attempts (poison): ValueError: �[31m[bold]bad"]),
         (Message(text="disk is full", level="warning"), ["warning: disk is full"]),
+        (StageFinished(stage="[rates]", done=1, failed=0, seconds=1.0, figures={"spikes": 1234}), ["[rates]: spikes 1,234"]),
         (END, ["run failed: 999 blocks done, 1 failed in 1 min 05 s", "blockwise retry /data/demo.run"]),
     ],
 )

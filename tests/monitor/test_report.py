@@ -128,3 +128,11 @@ def test_a_report_replaces_the_one_before(tmp_path):
 def test_an_unwritable_place_is_named(tmp_path):
     with pytest.raises(StorageError, match=r"cannot write the report to .*absent/report\.html: No such file"):
         write_report(tmp_path / "absent" / "report.html", status=DONE, config_text="")
+
+
+def test_what_stages_found_and_warned_of_is_shown(tmp_path):
+    found = {"partners": 1225, "f_score": 0.83333, "filters": {"drop_autapses": 104}, "<script>": "x"}
+    page = written(tmp_path, results=[("collect", found, ["2 were <left> out"]), ("rates", {}, ())])
+    for said in ("collect", "partners", "1,225", "0.8333", '{"drop_autapses": 104}', "<script>", "2 were <left> out"):
+        assert said in page.text
+    assert "script" not in page.tags

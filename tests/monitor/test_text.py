@@ -136,3 +136,15 @@ def test_ctrl_c_ends_the_watch_not_the_program():
         raise KeyboardInterrupt
 
     assert text.watch(lambda: RUNNING, interrupted, stream=io.StringIO()) is RUNNING
+
+
+@pytest.mark.parametrize(
+    ("figures", "line"),
+    [
+        ({"partners": 0, "f_score": 0.83333, "data set": "out.parquet"}, "collect: partners 0, f_score 0.8333"),
+        ({"data set": "out.parquet"}, ""),
+        ({}, ""),
+    ],
+)
+def test_figures_are_said_in_a_line(figures, line):
+    assert text.figures_line("collect", figures) == line
