@@ -41,6 +41,7 @@ def dask_settings(threads: int, *, network_s: int = 0) -> dict[str, Any]:
         "distributed.deploy.lost-worker-timeout": "365 days",
         "distributed.scheduler.http.routes": http_routes(),
         "distributed.worker.preload": [PRELOAD],
+        "distributed.nanny.preload": [],  # what an installation sets for jobs has no place in the driver's process
         "distributed.worker.daemon": False,
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from blockwise.cluster.settings import NETWORK_S, dask_settings
+from blockwise.cluster.slurm import JOB_NANNY, JOB_WORKER
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "deploy" / "containers"
@@ -147,9 +148,11 @@ def test_the_settings_of_workers_are_those_of_the_engine():
     """One file for scheduler and workers that blockwise does not start says what `dask_settings` says for those it does."""
     told = yaml.safe_load((ROOT / "deploy" / "dask" / "blockwise.yaml").read_text())
     wanted = dask_settings(1, network_s=NETWORK_S)
-    for key in ("scheduler.allowed-failures", "scheduler.worker-ttl", "scheduler.work-stealing", "worker.daemon", "worker.preload",
+    for key in ("scheduler.allowed-failures", "scheduler.worker-ttl", "scheduler.work-stealing", "worker.daemon",
                 "worker.multiprocessing-method", "worker.memory.target", "worker.memory.spill", "comm.timeouts.tcp"):  # fmt: skip
         assert dask.config.get(f"distributed.{key}", config=told) == wanted[f"distributed.{key}"], key
+    assert dask.config.get("distributed.worker.preload", config=told) == [JOB_WORKER]
+    assert dask.config.get("distributed.nanny.preload", config=told) == [JOB_NANNY]
     environment = {k: str(v) for k, v in dask.config.get("distributed.nanny.pre-spawn-environ", config=told).items()}
     engine = {k: str(v) for k, v in wanted["distributed.nanny.pre-spawn-environ"].items()}
     assert environment.items() <= engine.items()
