@@ -204,6 +204,7 @@ class Books:
         first, size = self._extent(domain, page)
         done = self.ledger.page(self._key(domain, page))
         if self.ledger.shared:
+            known = self._elsewhere.get((domain, page)) if known is None else known
             packed = self._seen.pop((domain, page), None)
             known = np.unpackbits(packed).astype(np.bool_) if packed is not None else np.zeros_like(done) if known is None else known
             self._count_others(domain, page, done, known)

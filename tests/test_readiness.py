@@ -163,18 +163,20 @@ def test_a_page_that_another_driver_has_is_left_to_it_and_taken_over_when_it_goe
         a1.flush()
         first, second = Readiness(b1, [need(b1, a1)]), Readiness(b2, [need(b2, a2)])
         assert drawn(first.pending()) == [0, 1]
+        b1.book(np.array([0]))
+        b1.flush()
         assert list(a2.pending()) == []
         a2.refresh()
         assert drawn(second.pending()) == []
-        assert (a2.elsewhere, b2.elsewhere) == (True, True)
+        assert (a2.elsewhere, b2.elsewhere, b2.done) == (True, True, 1)
         a1.fail(error(5), worker="w", limit=1)
         a1.book(ids[3:5])
         a1.flush()
         a2.refresh()
         assert list(second.pending()) == []
-        assert b2.orphans == 2
+        assert (b2.orphans, b2.done) == (2, 1)
         one.leave("one")
-        assert sorted(drawn(second.taken_over())) == [0, 1, 2, 3]
-        b2.book(np.arange(4))
+        assert sorted(drawn(second.taken_over())) == [1, 2, 3]
+        b2.book(np.arange(1, 4))
         b2.flush()
-        assert (b2.elsewhere, b2.remaining) == (False, 0)
+        assert (b2.elsewhere, b2.done, b2.remaining) == (False, 4, 0)
