@@ -11,17 +11,22 @@ from urllib.parse import quote
 
 HIDDEN = "***"
 
-_WORDS = r"pass(?:word|wd|phrase)|secret|token|signature|credential|api_?key|access_?key|account_?key|private_?key|authorization"
-_USER = re.compile(r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/?#'\"<>]+@")
-_QUERY = re.compile(rf"(?i)([?&;](?:[\w.%~-]*(?:{_WORDS})[\w.%~-]*|sig|key|auth|code)=)[^\s&;'\"<>#)]+")
-_PAIR = re.compile(rf"(?i)(\b[\w-]*(?:{_WORDS})[\w-]*=[\"']?)[^\s&;,'\"<>#)=]+")
-_ITEM = re.compile(rf"(?i)([\"'][\w-]*(?:{_WORDS})[\w-]*[\"']\s*[:=]\s*[\"'])[^\"']+")
-_HEADER = re.compile(r"(?i)\b(bearer|authorization[\"']?\s*[:=]\s*[\"']?(?:basic|token))\s+[\w.~+/=-]{6,}")
+_WORDS = r"pass(?:word|wd|phrase)|secret|token|signature|credential|api_?key|access_?key|account_?key|private_?key"
+_SIGNS = ("passw", "passphrase", "secret", "token", "signature", "credential", "bearer", "authorization")
+_SIGNS += tuple(f"{owner}{link}key" for owner in ("api", "access", "account", "private") for link in ("", "_"))
+_BARE_SIGNS = ("PRIVATE KEY", "AKIA", "ASIA", "ya29.", "eyJ")
+"""Without one of these in it, a text needs no further look."""
+_USER = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,20}://)[^\s/?#'\"<>]+@")
+_QUERY = re.compile(rf"(?i)([?&;](?:[\w.%~-]{{0,64}}?(?:{_WORDS})[\w.%~-]{{0,64}}|sig|key|auth|code)=)[^\s&;'\"<>#)]+")
+_PAIR = re.compile(rf"(?i)((?:{_WORDS})[\w-]{{0,40}}=[\"']?)[^\s&;,'\"<>#)=]+")
+_ITEM = re.compile(rf"(?i)((?:{_WORDS})[\w-]{{0,40}}[\"']\s{{0,8}}[:=]\s{{0,8}}[\"'])[^\"']+")
+_HEADER = re.compile(r"(?i)\b(bearer|authorization[\"']?\s{0,8}[:=]\s{0,8}[\"']?(?:basic|token))\s{1,8}[\w.~+/=-]{6,}")
 _BARE = re.compile(
-    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"
-    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bya29\.[\w-]{10,}|\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+",
+    r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)"
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bya29\.[\w-]{10,}|\beyJ[\w-]{10,2000}\.[\w-]{10,2000}\.[\w-]+",
     re.DOTALL,
 )
+"""Repeats are bounded, for these run over texts of any content."""
 _VARIABLE = re.compile(r"PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|CREDENTIAL")
 LEAST_CHARS: int = 6
 """A shorter value of the environment is a word that any text may hold."""
@@ -31,10 +36,12 @@ def redact(text: str) -> str:
     """`text` with every secret that can be known replaced by `***`; the same for a text that holds none."""
     for secret in _of_environment():
         text = text.replace(secret, HIDDEN)
-    text = _HEADER.sub(rf"\1 {HIDDEN}", redact_urls(text))
-    for pattern in (_PAIR, _ITEM):
-        text = pattern.sub(rf"\1{HIDDEN}", text)
-    return _BARE.sub(HIDDEN, text)
+    text, lower = redact_urls(text), text.lower()
+    if any(sign in lower for sign in _SIGNS):
+        text = _HEADER.sub(rf"\1 {HIDDEN}", text)
+        for pattern in (_PAIR, _ITEM):
+            text = pattern.sub(rf"\1{HIDDEN}", text)
+    return _BARE.sub(HIDDEN, text) if any(sign in text for sign in _BARE_SIGNS) else text
 
 
 def redact_urls(text: str) -> str:
