@@ -26,6 +26,12 @@ def cell_grid(domain: Domain, core: Sequence[int], cell_um: float) -> Grid:
     return Grid(domain, GridSpec(tuple(sides)))
 
 
+NOTHING = (
+    'No partners were found: see in the predictions (mode = "stored", `blockwise view`) whether the network answers to this volume, then '
+    "whether threshold and min_score ([options.extract]) are too high"
+)
+
+
 class Collect(Task):
     """A block is a cell: it gathers the parts of its blocks, and of the merged components those that are its own.
 
@@ -102,8 +108,9 @@ class Collect(Task):
 
     def finish(self) -> FrozenResult:
         found: dict[str, object] = {"partners": count_rows(self.cells.folder), "data set": str(self.cells.folder)}
+        none = () if found["partners"] else (NOTHING,)
         if self.counts is None:
-            return FrozenResult(found)
+            return FrozenResult(found, none)
         sums = {name: column[0].as_py() for name, column in zip(self.counts.parts.schema.names, self.counts.result().columns, strict=True)}
         found |= {"components across blocks": sums["seeds"], "oversized": sums["oversized"]}
         found |= {"blocks of one grey value": sums["constant"]} if self.fused else {}
@@ -111,7 +118,12 @@ class Collect(Task):
             f"components longer than max_blob_um ([options.extract]): {sums['oversized']}, left out. Huge ones say that the threshold is "
             "low for this network; true ones need a larger max_blob_um"
         )
-        return FrozenResult(found, (far,) if sums["oversized"] else ())
+        unlike = (
+            f"components that tiles of grid = 'compat' predict differently around their cores: at least {sums['different']}, left out. "
+            "grid = 'aligned' and mode = 'stored' have none"
+        )
+        found |= {"left out at seams of tiles": sums["different"]} if sums["different"] else {}
+        return FrozenResult(found, (*none, *(said for said, name in ((far, "oversized"), (unlike, "different")) if sums[name])))
 
 
 def count_rows(folder: object) -> int:

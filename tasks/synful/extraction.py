@@ -46,12 +46,21 @@ class Predictions:
     def region(self) -> Region:
         return Region(self.begin, tuple(b + n for b, n in zip(self.begin, self.mask.shape, strict=True)))
 
+    def cut(self, region: Region) -> "Predictions":
+        """Those of a box within this one."""
+        inside = region.shift([-b for b in self.begin]).slices
+        return replace(self, mask=self.mask[inside], vectors=self.vectors[(slice(None), *inside)], begin=region.begin)
+
 
 OfBox = Callable[[Region], Predictions]
 """Predictions of any box of the data set."""
 
-Dropped = Literal["elsewhere", "oversized"]
-"""Why a seed leads to no partner: another block reports the component, or hands it in; it is longer than `max_blob_um`."""
+Dropped = Literal["elsewhere", "oversized", "different"]
+"""Why a seed leads to no partner.
+
+elsewhere : another block reports the component, or hands it in.  oversized : it is longer than `max_blob_um`.
+different : predicted again, what the block saw of it has another entry, for tiles of the compat grid differ around their cores.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,29 +170,31 @@ class Extraction:
                 parts.append(_moved(found, begin, self.voxel_size, 1 if o.score == "count" else scale))
         return Blobs(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Blobs)))
 
-    def merged(self, seeds: "pa.Table", predict: OfBox) -> tuple["pa.Table", "pa.Table"]:
-        """Partners of the components that seeds belong to, each once, and the seeds of those longer than `max_blob_um`."""
+    def merged(self, seeds: "pa.Table", predict: OfBox) -> tuple["pa.Table", "pa.Table", int]:
+        """Partners of the components that seeds belong to, each once; seeds of those longer than `max_blob_um`; how many were different."""
         import pyarrow as pa
 
         from tasks.synful.partners import schema
 
-        found, oversized = [schema().empty_table()], []
+        found, oversized, different = [schema().empty_table()], [], 0
         for row, (entry, begin, end) in enumerate(zip(*seed_points(seeds), strict=True)):
             match self.whole_component(tuple(entry), Region(tuple(begin), tuple(end)), predict):
                 case "elsewhere":
                     continue
                 case "oversized":
                     oversized.append(row)
+                case "different":
+                    different += 1
                 case rows:
                     found.append(rows)
-        return pa.concat_tables(found), seeds.take(pa.array(oversized, pa.int64()))
+        return pa.concat_tables(found), seeds.take(pa.array(oversized, pa.int64())), different
 
     def whole_component(self, entry: tuple[int, ...], box: Region, predict: OfBox) -> "pa.Table | Dropped":
         """The row of the component whose entry a seed is, looked for in boxes that grow; no row where its score is too low."""
         while True:
             predictions, blobs = self._look(entry, box, predict)
             if not len(blobs):
-                return "elsewhere"
+                return "elsewhere" if self._is_as_seen(entry, predictions) else "different"
             begin, end, _, post = self._placed(blobs, predictions.begin)
             seen, box = predictions.region, Region(tuple(begin[0].tolist()), tuple(end[0].tolist()))
             complete = self.views.complete(begin, end, np.array(seen.begin), np.array(seen.end))[0]
@@ -200,10 +211,19 @@ class Extraction:
         """What a box shows of the component with an entry; nothing where the component that holds this voxel has another."""
         margin = tuple(2 * m for m in self.views.margin)
         predictions = predict(box.grow(margin, margin).intersect(self.views.grid.domains[0].region))
+        return predictions, self._holding(entry, predictions)
+
+    def _holding(self, entry: tuple[int, ...], predictions: Predictions) -> "Blobs":
+        """The component of a box whose entry this is."""
         blobs = self.components(predictions)
         begin, end, *_ = self._placed(blobs, predictions.begin)
         blobs = blobs.take(np.flatnonzero(((begin <= entry) & (end > entry)).all(axis=1)))
-        return predictions, blobs.take((self.entries(blobs, predictions) == entry).all(axis=1))
+        return blobs.take((self.entries(blobs, predictions) == entry).all(axis=1))
+
+    def _is_as_seen(self, entry: tuple[int, ...], predictions: Predictions) -> bool:
+        """Whether the block that handed in an entry would hand it in again, from these predictions of what its view shows of it."""
+        view = Region(*(tuple(corner[0].tolist()) for corner in self.views.of_owners(np.array([entry]))))
+        return len(self._holding(entry, predictions.cut(predictions.region.intersect(view)))) > 0
 
     def _too_long(self, entry: tuple[int, ...], predict: OfBox) -> Dropped:
         """Whether a component that is longer than `max_blob_um` counts here: not if it has another entry within that reach."""

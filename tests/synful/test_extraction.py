@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from blockwise.geometry import Domain, Region
 from blockwise.grid import Grid, GridSpec
-from tasks.synful.extraction import Extraction, Predictions
+from tasks.synful.extraction import Extraction, Predictions, seed_table
 from tasks.synful.options import ExtractOptions
 from tasks.synful.views import Views
 
@@ -33,6 +33,33 @@ def test_the_largest_component_does_not_depend_on_how_boxes_grow(length, merged)
     found = extraction.whole_component((0, 0, 50), Region((0, 0, 50), (1, 1, 120)), predict)
     assert (found != "oversized") == merged
     assert not merged or found["post_x"].to_pylist() == [4 * (50 + length - 1)]
+
+
+@pytest.mark.parametrize(
+    ("begin", "verdict"), [(100, "partner"), (99, "different"), (80, "different"), (79, "different"), (50, "different")]
+)
+def test_what_another_tile_predicts_differently_is_told(begin, verdict):
+    """The second of 20 blocks sees a component begin at voxel 100, where its core does; its view begins at 80."""
+    views = Views(Grid(VOLUME, GridSpec((1, 1, 100))), (0, 0, 20))
+    extraction = Extraction(ExtractOptions(threshold=0.5), views, SIZE, (0.0, 0.0, 0.0))
+    mask = np.zeros(VOLUME.shape, np.float32)
+    mask[..., begin:230] = 0.9
+    found, oversized, different = extraction.merged(
+        seed_table(*np.array([[[0, 0, 100]], [[0, 0, 100]], [[1, 1, 220]]])), predictions_of(mask)
+    )
+    assert (found.num_rows, oversized.num_rows, different) == (int(verdict == "partner"), 0, int(verdict == "different"))
+
+
+def test_what_begins_beyond_a_view_is_another_blocks():
+    views = Views(Grid(Domain("volume", ("z", "y", "x"), (1, 2, 300), SIZE), GridSpec((1, 2, 100))), (0, 0, 5))
+    extraction = Extraction(ExtractOptions(threshold=0.5), views, SIZE, (0.0, 0.0, 0.0))
+    mask = np.zeros((1, 2, 300), np.float32)
+    mask[0, 0, 100:130] = mask[0, 1, 80:101] = 0.9
+    mask[0, 0, 80:82] = 0.9
+    _, seeds = extraction.block(predictions_of(mask)(Region((0, 0, 95), (1, 2, 205))), Region((0, 0, 100), (1, 2, 200)))
+    assert seeds.num_rows == 1
+    found, _, different = extraction.merged(seeds, predictions_of(mask))
+    assert (found.num_rows, different) == (0, 0)
 
 
 SHAPE = (10, 16, 18)
@@ -58,7 +85,8 @@ def extracted(extraction, blocks, predict):
     views, rows = extraction.views, []
     for block in views.grid.blocks(blocks):
         own, seeds = extraction.block(predict(views.view(block)), block.core)
-        merged, oversized = extraction.merged(seeds, predict)
+        merged, oversized, different = extraction.merged(seeds, predict)
+        assert not different
         rows.append((own, merged, oversized))
     return [pa.concat_tables(tables) for tables in zip(*rows, strict=True)] if rows else [pa.table({"id": []})] * 3
 

@@ -194,6 +194,13 @@ def test_compat_tiles_have_their_own_phase(run, place, whole):
     assert 0.5 < found.num_rows / whole.num_rows < 2
 
 
+def test_what_compat_tiles_disagree_on_is_told(run):
+    task, _ = run((4, 18, 18), grid="compat", extract={"threshold": 0.3, "context": 12})
+    told = next(s for s in task.stages() if s.name == "collect").finish()
+    assert told.figures["left out at seams of tiles"] == counts_of(task)["different"][0] > 0
+    assert "predict differently around their cores: at least " in told.warnings[0]
+
+
 @pytest.mark.parametrize("method", ["percentile", "section"])
 def test_grey_values_of_the_whole_volume_decide(run, method):
     one, many = run(volume={"normalize": method})[1], run((8, 40, 40), volume={"normalize": method})[1]
@@ -205,7 +212,7 @@ def test_components_beyond_the_largest_are_reported_not_merged(run, whole):
     assert found.num_rows < whole.num_rows
     collect = next(s for s in task.stages() if s.name == "collect")
     assert collect.finish().figures["oversized"] == counts_of(task)["oversized"][0] > 0
-    assert "longer than [options.extract] max_blob_um" in collect.finish().warnings[0]
+    assert "longer than max_blob_um" in collect.finish().warnings[0]
 
 
 @pytest.mark.parametrize(
