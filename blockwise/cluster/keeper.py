@@ -1,6 +1,7 @@
 """Holds the wanted number of jobs in SLURM's queue and replaces those that end, until it is told to stop.
 
-Every `TICK_S` a thread compares the jobs it knows with what squeue lists. Guaranteed: never more than `max_jobs` jobs; a queue that does
+A thread compares the jobs it knows with what squeue lists, every `TICK_S` while things change and every `CALM_S` otherwise, for squeue
+is dear to a site. Guaranteed: never more than `max_jobs` jobs; a queue that does
 not answer decides nothing; jobs that end before their workers connect, and submissions that SLURM refuses, are tried again after growing
 waits, and after `TRIES` rounds of them without any worker the run is told to end, with SLURM's words or the last lines of the job's log.
 No job is cancelled while the run goes on: between two stages nothing is wanted, and a place in the queue is worth keeping.
@@ -20,6 +21,11 @@ from blockwise.errors import JobError
 from blockwise.events import Level
 
 TICK_S: float = 2.0
+CALM_S: float = 30.0
+LIVELY_S: float = 60.0
+"""How long after a job came, connected or went the queue is looked at every `TICK_S`."""
+IDLE_S: float = 0.05
+"""How soon it is noticed that jobs are wanted at all."""
 TRIES: int = 3
 """Rounds of jobs that die before their workers connect, or are refused while none is in the queue, until the run ends; as long as a
 worker is there it goes on."""
@@ -77,7 +83,9 @@ class Keeper:
     _not_before_s: float = 0.0
     _told: str = ""
     _away: bool = False
-    _over: threading.Event = field(default_factory=threading.Event)
+    _changed_s: float = 0.0
+    _awake: threading.Event = field(default_factory=threading.Event)
+    _over: bool = False
     _thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -86,18 +94,38 @@ class Keeper:
 
     def stop(self) -> None:
         """End the thread; a command that is under way is waited for."""
-        self._over.set()
+        self._over = True
+        self._awake.set()
         if self._thread is not None:
             self._thread.join(jobs.ANSWER_S)
 
+    def wake(self) -> None:
+        """A worker has connected or gone: look soon, and more often for a while. From any thread."""
+        self._changed_s = time.monotonic()
+        self._awake.set()
+
     def _loop(self) -> None:
-        while not self._over.wait(TICK_S if self.wanted else 0.05):
-            if self.wanted and not self.failure:
-                try:
-                    self.tick(time.monotonic())
-                except Exception as error:  # of a cluster that closes meanwhile; anything else must not end the keeping either
-                    if not self._over.is_set():
-                        self.tell(f"The keeper of the jobs failed once, and goes on: {error!r}", "warning")
+        while not self._over:
+            if self._awake.wait(self._pause_s):
+                self._awake.clear()
+                time.sleep(IDLE_S)  # what goes together is looked at together
+            if self.wanted and not self.failure and not self._over:
+                self._try_tick()
+
+    @property
+    def _pause_s(self) -> float:
+        """Time until the next look at the queue."""
+        if not self.wanted:
+            return IDLE_S
+        return TICK_S if time.monotonic() - self._changed_s < LIVELY_S else CALM_S
+
+    def _try_tick(self) -> None:
+        try:
+            self.tick(time.monotonic())
+        except Exception as error:  # of a cluster that closes meanwhile; anything else must not end the keeping either
+            if not self._over and repr(error) != self._told:
+                self._told = repr(error)
+                self.tell(f"The keeper of the jobs failed, and goes on: {error!r}", "warning")
 
     def tick(self, now_s: float) -> None:
         """Look at the queue, drop what has ended, submit what is missing."""
@@ -113,12 +141,14 @@ class Keeper:
         gone = [s for s in known if s.refusal or (s.name in before and self._has_ended(queue.get(s.id)))]
         self._judge(gone, queue, known, now_s)
         if gone:
+            self._changed_s = now_s
             self.pool.drop([s.name for s in gone])
         alive = len(known) - len(gone)
         self.waiting = self._waiting(queue, known)
         missing = self._goal - alive
         if missing > 0 and now_s >= self._not_before_s and not self.failure:
             self.pool.add(missing)
+            self._changed_s = time.monotonic()
 
     @staticmethod
     def _has_ended(job: QueuedJob | None) -> bool:

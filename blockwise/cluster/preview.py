@@ -62,5 +62,11 @@ def _of_jobs(config: ClusterConfig, context: RunContext) -> Preview:
             )
         else:
             refusals = (f"SLURM takes no such job: {error}",)
+    if config.workers is not None:
+        warnings += (
+            f"[cluster] workers = {config.workers} is not looked at: max_jobs = {config.max_jobs} says how many jobs there may be",
+        )
+    if config.device.startswith("cuda") and not config.gpus and not any("gpu" in d or "gres" in d for d in config.directives):
+        warnings += (f'[cluster] device = "{config.device}", and the jobs ask for no GPU: set gpus = 1',)
     workers = config.max_jobs * workers_per_job(config)
     return Preview(workers, config.max_jobs * memory_bytes(config), f"{config.max_jobs} jobs", details, refusals, warnings)

@@ -93,16 +93,19 @@ class WorkerJobs(SLURMCluster):
         """Certificates reach the workers by the script's environment."""
 
 
-class Connected(SchedulerPlugin):
-    """Tells which workers have connected, by name."""
+class Arrivals(SchedulerPlugin):
+    """Tells which workers have connected, by name, and when one goes."""
 
-    name = "blockwise-connected"
+    name = "blockwise-arrivals"
 
-    def __init__(self, seen: Callable[[str], None]) -> None:
-        self._seen = seen
+    def __init__(self, came: Callable[[str], None], gone: Callable[[], None]) -> None:
+        self._came, self._gone = came, gone
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
-        self._seen(str(scheduler.workers[worker].name))
+        self._came(str(scheduler.workers[worker].name))
+
+    def remove_worker(self, scheduler: Any, worker: str, **about: Any) -> None:
+        self._gone()
 
 
 class SlurmWorkers:
@@ -125,7 +128,7 @@ class SlurmWorkers:
         import logging
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        security.private_folder(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
         if self.context.alone:
             sweep(self.context.run, self.context.folder, waiting_only=True)
         with ExitStack() as stack:
@@ -151,7 +154,7 @@ class SlurmWorkers:
             )
         except OSError as error:
             raise BlockwiseError(f"the scheduler cannot listen on {driver_host(self.config)} ([cluster] host): {error}") from error
-        self.cluster.scheduler.add_plugin(Connected(self._connect))
+        self.cluster.scheduler.add_plugin(Arrivals(self._connect, self.keeper.wake))
         self.client = Client(self.cluster, set_as_default=False)
 
     @contextmanager
@@ -160,7 +163,7 @@ class SlurmWorkers:
         if self.config.tls is False:
             yield None
             return
-        folder = security.write_certificates(self.folder / f"{CERTIFICATES}{self.token}")
+        folder = security.write_certificates(security.private_folder(self.folder) / f"{CERTIFICATES}{self.token}")
         try:
             yield folder
         finally:
@@ -195,6 +198,7 @@ class SlurmWorkers:
         with self._guard:
             if name in self._begun:
                 self._begun[name].connected = True
+        self.keeper.wake()
 
     def add(self, count: int) -> None:
         """Submit so many more jobs, and wait until they are begun."""

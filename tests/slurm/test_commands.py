@@ -56,6 +56,12 @@ def test_plan_refuses_what_slurm_refuses(site: Site, tmp_path: Path, cluster: di
     assert words in (said.out + said.err).lower()
 
 
+def test_plan_warns_of_what_is_not_used(site: Site, tmp_path: Path):
+    said = plan(tmp_path, workers=2, device="cuda")
+    assert "[cluster] workers = 2 is not looked at" in said.out
+    assert "the jobs ask for no GPU" in said.out
+
+
 def test_plan_without_slurm_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("PATH", str(tmp_path))
     said = plan(tmp_path)

@@ -8,7 +8,7 @@ import pytest
 
 from blockwise.cluster import jobs
 from blockwise.cluster.jobs import QueuedJob
-from blockwise.cluster.keeper import TRIES, WAIT_S, Keeper, Submission
+from blockwise.cluster.keeper import CALM_S, LIVELY_S, TICK_S, TRIES, WAIT_S, Keeper, Submission
 from blockwise.errors import JobError
 
 
@@ -149,6 +149,19 @@ def test_a_queue_that_does_not_answer_decides_nothing(keeper: Keeper, pool: Jobs
     keeper.tick(100)
     assert len(said) == 2
     assert said[-1] == "SLURM answers again."
+
+
+def test_it_looks_often_while_things_change(keeper: Keeper, pool: Jobs, monkeypatch: pytest.MonkeyPatch):
+    now_s = 1000.0
+    monkeypatch.setattr("blockwise.cluster.keeper.time.monotonic", lambda: now_s)
+    keeper.tick(now_s)
+    assert keeper._pause_s == TICK_S
+    now_s += LIVELY_S
+    assert keeper._pause_s == CALM_S
+    keeper.wake()
+    assert keeper._pause_s == TICK_S
+    keeper.wanted = 0
+    assert keeper._pause_s < 1
 
 
 def test_jobs_that_slurm_took_after_all_are_cancelled(keeper: Keeper, pool: Jobs):

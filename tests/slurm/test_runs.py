@@ -25,7 +25,7 @@ def test_a_run_from_end_to_end(site: Site, started):
 
 
 def test_traffic_may_stay_readable(started):
-    run = started("tls=false", blocks=10)
+    run = started("tls=false", "max_jobs=1", blocks=10)
     assert run.ends() == 0, run.said
     assert run.right
     assert "tcp://" in run.said
@@ -45,7 +45,7 @@ def test_a_worker_that_goes_within_a_block_is_replaced(site: Site, started, how:
     run = started(blocks=60, pause_s=0.3)
     assert run.runs(2)
     before = run.jobs()
-    assert run.computes(8)
+    assert run.computes(4)
     site.command("scancel", *how, str(min(before)))
     assert wait_for(lambda: set(run.jobs("RUNNING")) - set(before), 40), f"nobody came instead\n{run.said}"
     assert run.ends() == 0, run.said
@@ -107,7 +107,7 @@ def test_two_runs_at_once(site: Site, started):
 def test_the_folder_may_have_a_name_that_shells_take_apart(started, tmp_path: Path):
     odd = tmp_path / "a b'c"
     odd.mkdir()
-    run = started(blocks=4)
+    run = started("max_jobs=1", blocks=4)
     run.end()
     run.folder = odd
     run.start()
