@@ -42,7 +42,7 @@ def unpack(
         if check:
             check(inner)
         _put(inner, target)
-    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, FileExistsError, NotADirectoryError) as error:
         raise ModelError(f"{Path(archive).name} is not a zip that can be unpacked: {error}") from None
     finally:
         shutil.rmtree(place, ignore_errors=True)

@@ -53,6 +53,14 @@ def test_an_evil_archive_is_refused_whole(tmp_path, name, message):
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["m.zip", "out"]
 
 
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")])
+def test_a_name_that_is_file_and_folder_is_refused(tmp_path, names):
+    archive = make_zip(tmp_path / "m.zip", {"config.yaml": b"a", **dict.fromkeys(names, b"x")})
+    with pytest.raises(ModelError, match=r"m\.zip is not a zip that can be unpacked"):
+        unpack(archive, tmp_path / "out" / "m")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["m.zip", "out"]
+
+
 def test_size_is_bounded_while_writing(tmp_path):
     archive = make_zip(tmp_path / "bomb.zip", {"a": bytes(3_000_000), "b": bytes(3_000_000)})
     with pytest.raises(ModelError, match="more than its limit"):

@@ -139,7 +139,7 @@ def percent(share: float) -> str:
 
 
 def _workers(workers: Sequence[WorkerStatus]) -> str:
-    header = ("worker", "reading", "computing", "writing", "busy", "memory", "done")
+    header = ("worker", "reading", "computing", "writing", "busy", "GPU", "memory", "done")
     rows = [
         (
             plain(w.name),
@@ -147,12 +147,13 @@ def _workers(workers: Sequence[WorkerStatus]) -> str:
             f"{w.computing}",
             f"{w.writing}",
             f"{w.busy:.0%}",
+            "none" if w.gpu is None else f"{w.gpu:.0%}",
             human_bytes(w.rss_mb * 1e6),
             f"{w.blocks_done:,}",
         )
         for w in workers[:WORKERS_SHOWN]
     ]
-    return columns([header, *rows], right=range(1, 7)) + _more(len(workers) - WORKERS_SHOWN, "more worker")
+    return columns([header, *rows], right=range(1, 8)) + _more(len(workers) - WORKERS_SHOWN, "more worker")
 
 
 def failure_text(failures: Sequence[FailureStatus]) -> str:
