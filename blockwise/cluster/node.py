@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     if int(count) == 1:
         os.execv(command[0], command)
     own = environments(os.environ, int(count))
-    workers = [subprocess.Popen(_named(command, i), env=environment) for i, environment in enumerate(own)]
+    workers: list[subprocess.Popen[bytes]] = []
 
     def pass_on(number: int, frame: object) -> None:
         for worker in workers:
@@ -32,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
 
     for number in PASSED_ON:
         signal.signal(number, pass_on)
+    for i, environment in enumerate(own):
+        workers.append(subprocess.Popen(_named(command, i), env=environment))
     return max(abs(worker.wait()) for worker in workers)
 
 

@@ -50,8 +50,7 @@ def end_in(site: Site, job: int, seconds: float) -> None:
 def test_a_walltime_shorter_than_a_lease_costs_nothing(site: Site, started: Callable[..., Light]):
     run = started("max_jobs=1", blocks=120, pause_s=0.25)
     assert run.runs(1), run.said
-    assert (jobs := run.jobs("RUNNING")), run.said
-    (job,) = jobs
+    (job,) = run.jobs("RUNNING")
     end_in(site, job, 25)
     assert wait_for(lambda: "its job ends at" in run.said, 60), run.said
     assert wait_for(lambda: job not in run.jobs("RUNNING"), 30), f"its worker left, and the job stayed\n{run.said}"
@@ -60,23 +59,22 @@ def test_a_walltime_shorter_than_a_lease_costs_nothing(site: Site, started: Call
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_batch_shell_lets_the_worker_leave(site: Site, started: Callable[..., Light]):
-    run = started(blocks=80, pause_s=0.2)
-    assert run.runs(2)
-    assert run.computes(8)
+@pytest.mark.parametrize(("keys", "workers"), [((), 1), (("gpus=2", "max_jobs=1"), 2)], ids=["one worker", "a worker per GPU"])
+def test_a_signal_to_the_batch_shell_lets_the_workers_leave(site: Site, started: Callable[..., Light], keys: tuple[str, ...], workers: int):
+    run = started(*keys, blocks=80, pause_s=0.2)
+    assert run.computes(8), run.said
     job = min(run.jobs("RUNNING"))
     site.command("scancel", "--signal=USR1", "--batch", str(job))
-    assert wait_for(lambda: "it was sent SIGUSR1" in run.said, 30), run.said
+    assert wait_for(lambda: run.said.count("it was sent SIGUSR1") == workers, 30), run.said
     assert wait_for(lambda: job not in run.jobs("RUNNING"), 30), run.said
     assert_undisturbed(run)
 
 
 @pytest.mark.slow
 def test_slurm_s_own_warning_lets_the_worker_leave(site: Site, started: Callable[..., Light]):
-    run = started("max_jobs=1", "walltime=00:40:00", blocks=200, pause_s=0.3)
-    assert run.computes(8)
-    assert (jobs := run.jobs("RUNNING")), run.said
-    (job,) = jobs
+    run = started("max_jobs=1", "walltime=00:40:00", blocks=150, pause_s=0.3)
+    assert run.computes(8), run.said
+    (job,) = run.jobs("RUNNING")
     end_in(site, job, 100)
     assert wait_for(lambda: "it was sent SIGUSR1" in run.said, 60), run.said
     assert_undisturbed(run)
