@@ -72,10 +72,14 @@ class FrozenResult:
 class Dependency:
     """What the blocks of a stage need of an earlier stage of the run before they may begin.
 
+    Of a "region" they need the blocks that write what a block reads, its core with context, in the domain of the same name; positions are
+    compared in world units, axes by name, and along an axis that only the earlier stage has, all of it is needed. Of a "domain" they need
+    all of the domain of the same name, of a "stage" everything, and its `finish` too.
+
+    Parameters
+    ----------
     stage : name of the earlier stage.
-    reads : "region": of the domain of the same name the blocks that write what a block reads, its core with context. Positions are
-        compared in world units, axes by name: along an axis that only the earlier stage has, all of it is needed.
-        "domain": the whole domain of the same name. "stage": everything, and its `finish` too.
+    reads : one of the three.
     reach : voxels that are read beyond the context, on both sides of each axis; none by default.
     """
 
