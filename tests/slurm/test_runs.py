@@ -1,8 +1,10 @@
 """Whole runs on SLURM: what they leave, how many jobs they hold, and what happens to those that are cancelled."""
 
 import stat
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.slurm.server import Site, wait_for
@@ -10,9 +12,21 @@ from tests.slurm.server import Site, wait_for
 pytestmark = pytest.mark.slow
 
 
+def listening(job_name: str, driver: int) -> set[str]:
+    """Addresses that a driver and the processes of its jobs listen on."""
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid == driver or process.environ().get("SLURM_JOB_NAME") == job_name:
+                found |= {c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    return found
+
+
 def test_a_run_from_end_to_end(site: Site, started):
-    run = started()
-    assert run.runs(), run.said
+    run = started(pause_s=0.1)
+    assert run.runs(2), run.said
+    assert run.computes(4)
+    assert listening(run.name, run.processes[-1].pid) == {"127.0.0.1"}
     names = {line.strip() for line in site.command("squeue", "-h", "--me", "-o", "%j").splitlines()}
     assert names == {run.name}
     assert len(run.certificates) == 1
