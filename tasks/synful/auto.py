@@ -25,7 +25,7 @@ def device_memory(config: RunConfig) -> tuple[int, str]:
 
 
 def largest_core(shapes: Sequence[NetworkShape], halo: Triple, config: RunConfig, domain: Sequence[int], item_bytes: int = 4) -> Triple:
-    """The core of an aligned tiling that predicts fastest within the memory, a halo inside each tile's output taken off.
+    """The core of an aligned tiling that predicts fastest within the memory, with a halo around it; no smaller than that.
 
     Of two networks, the one that needs more memory decides; sides are multiples of all poolings.
 
@@ -36,9 +36,6 @@ def largest_core(shapes: Sequence[NetworkShape], halo: Triple, config: RunConfig
     from tasks.synful.tiling import common_product
 
     memory, device = device_memory(config)
-    whole = [n + 2 * h for n, h in zip(domain, halo, strict=True)]
-    heaviest = max(shapes, key=lambda s: peak_bytes(s, s.aligned_input(s.product)[0], device=device))
-    output = largest_input(memory, heaviest, domain=whole, item_bytes=item_bytes, device=device)
     step = common_product(shapes)
-    z, y, x = (max(s, (n - 2 * h) // s * s) for n, h, s in zip(output, halo, step, strict=True))
-    return z, y, x
+    heaviest = max(shapes, key=lambda s: peak_bytes(s, s.aligned_input(step)[0], device=device))
+    return largest_input(memory, heaviest, domain=domain, halo=halo, step=step, item_bytes=item_bytes, device=device)

@@ -50,7 +50,14 @@ def peak_bytes(shape: NetworkShape, input_shape: Sequence[int], *, item_bytes: i
 
 
 def largest_input(
-    memory_bytes: int, shape: NetworkShape, *, domain: Sequence[int] | None = None, item_bytes: int = 4, device: str = "cpu"
+    memory_bytes: int,
+    shape: NetworkShape,
+    *,
+    domain: Sequence[int] | None = None,
+    halo: Sequence[int] = (0, 0, 0),
+    step: Sequence[int] | None = None,
+    item_bytes: int = 4,
+    device: str = "cpu",
 ) -> Triple:
     """The core of an aligned tiling that takes least time per voxel among those whose forward pass fits into memory.
 
@@ -60,24 +67,28 @@ def largest_input(
     Parameters
     ----------
     domain : voxels to be predicted, z y x; blocks are not made larger, and what sticks out of it counts as waste.
+    halo : voxels that are predicted around a core, too, multiples of `step`; a core is no smaller.
+    step : the core is multiples of it, by default of `shape.product`; where two networks are tiled alike, of both products.
 
     Returns
     -------
-    The core, multiples of `shape.product`; `shape.aligned_input` tells what is read for it.
+    The core; `shape.aligned_input` tells what is read for it and its halo.
 
     Raises
     ------
     InputError : not even the smallest fits.
     """
-    context = [b + a for b, a in shape.aligned_context]
-    cores = [_candidates(step, None if domain is None else domain[axis]) for axis, step in enumerate(shape.product)]
-    passes = _Passes.of(shape, [[n + c for n in lengths] for lengths, c in zip(cores, context, strict=True)], device)
+    around = [b + a + 2 * h for (b, a), h in zip(shape.aligned_context, halo, strict=True)]
+    most = [None] * 3 if domain is None else domain
+    cores = [_candidates(s, least, n) for s, least, n in zip(step or shape.product, halo, most, strict=True)]
+    passes = _Passes.of(shape, [[n + c for n in lengths] for lengths, c in zip(cores, around, strict=True)], device)
     peak = passes.peak(item_bytes)
     if memory_bytes < (least := peak.min()):
-        smallest = " x ".join(str(n + c) for n, c in zip(shape.product, context, strict=True))
+        smallest = " x ".join(str(lengths[0] + c) for lengths, c in zip(cores, around, strict=True))
+        context = f" (with {list(halo)} voxels of [options.extract] context around its core)" if any(halo) else ""
         raise InputError(
-            f"{memory_bytes / 1e9:.2f} GB of memory: the smallest block of this network, an input of {smallest} voxels, needs "
-            f"{least / 1e9:.2f} GB"
+            f"{_size(memory_bytes)} of memory: the smallest block of this network{context}, an input of {smallest} voxels, needs "
+            f"{_size(least)}: set [blocks] memory to that at least"
         )
     grids = np.meshgrid(*cores, indexing="ij")
     done = prod(grids) if domain is None else prod(n / -(-n // g) for n, g in zip(domain, grids, strict=True))
@@ -86,10 +97,16 @@ def largest_input(
     return z, y, x
 
 
-def _candidates(step: int, most: int | None) -> list[int]:
-    """Multiples to try: all at first, then sparser ones, none beyond what holds `most` voxels."""
-    counts = sorted({round(k) for k in (*range(1, 25), *np.geomspace(24, 400, CANDIDATES - 24))})
-    last = counts[-1] if most is None else max(1, -(-most // step))
+def _size(count: float) -> str:
+    """Bytes in GB, in MB where that says more; what is needed is rounded up."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{np.ceil(count / 1e6):.0f} MB"
+
+
+def _candidates(step: int, least: int, most: int | None) -> list[int]:
+    """Multiples to try from `least` voxels on: all at first, then sparser ones, none beyond what holds `most` voxels."""
+    first = max(1, -(-least // step))
+    counts = sorted({first - 1 + round(k) for k in (*range(1, 25), *np.geomspace(24, 400, CANDIDATES - 24))})
+    last = counts[-1] if most is None else max(first, -(-most // step))
     return [k * step for k in counts if k < last] + [last * step]
 
 

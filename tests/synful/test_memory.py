@@ -35,7 +35,7 @@ def test_fewer_bytes_per_value_take_larger_blocks():
 
 
 def test_too_little_memory_is_refused_with_both_numbers():
-    with pytest.raises(InputError, match=r"0\.05 GB of memory: the smallest block .* 39 x 241 x 241 voxels, needs 0\.\d\d GB"):
+    with pytest.raises(InputError, match=r"50 MB of memory: the smallest block .* 39 x 241 x 241 voxels, needs \d\d\d MB"):
         largest_input(50_000_000, SETUP01)
 
 
@@ -51,3 +51,36 @@ def test_the_peak_grows_with_the_input(axis):
 def test_slabs_are_whole_poolings(maps, multiple):
     assert slab_sections(maps, (1000, 1000), multiple) >= 8
     assert slab_sections(maps, (10, 10), multiple) % multiple == 0
+
+
+HALOS = [(3, 27, 27), (6, 54, 54), (3, 135, 135)]
+
+
+def tile_bytes(core, halo):
+    return peak_bytes(SETUP01, SETUP01.aligned_input([c + 2 * h for c, h in zip(core, halo, strict=True)])[0])
+
+
+@pytest.mark.parametrize("share", [1.0, 1.3, 4.0, 20.0])
+@pytest.mark.parametrize("halo", HALOS)
+def test_a_block_fits_with_its_halo_and_is_no_smaller(share, halo):
+    memory = int(share * tile_bytes(halo, halo)) + 1
+    core = largest_input(memory, SETUP01, domain=(125, 1250, 1250), halo=halo)
+    assert all(c >= h and c % p == 0 for c, h, p in zip(core, halo, SETUP01.product, strict=True))
+    assert tile_bytes(core, halo) <= memory
+
+
+@pytest.mark.parametrize("halo", HALOS)
+def test_a_halo_that_does_not_fit_is_refused_with_both_numbers(halo):
+    inputs = " x ".join(map(str, SETUP01.aligned_input([3 * h for h in halo])[0]))
+    with pytest.raises(InputError, match=rf"[MG]B of memory: .* an input of {inputs} voxels, needs [0-9.]+ [MG]B: set \[blocks\] memory"):
+        largest_input(tile_bytes(halo, halo) - 1, SETUP01, domain=(125, 1250, 1250), halo=halo)
+
+
+def test_the_smallest_volume_has_a_block():
+    assert largest_input(int(6e10), SETUP01, domain=(1, 1, 1), halo=(6, 27, 54)) == (6, 27, 54)
+
+
+def test_two_networks_are_tiled_by_both_products():
+    core = largest_input(int(2e9), SETUP01, step=(6, 54, 54))
+    assert [n % s for n, s in zip(core, (6, 54, 54), strict=True)] == [0, 0, 0]
+    assert peak_bytes(SETUP01, SETUP01.aligned_input(core)[0]) <= 2e9
