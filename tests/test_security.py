@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import json
 import platform
 import stat
 import subprocess
@@ -116,7 +117,7 @@ def foreign(tmp_path_factory) -> Iterator[tuple[str, Path]]:
     """A scheduler with a worker that somebody started with TLS: its address, and the folder of its certificates."""
     folder = security.write_certificates(tmp_path_factory.mktemp("foreign") / "tls")
     known = security.from_folder(folder)
-    how = {"host": "127.0.0.1", "dashboard_address": ":0", "worker_dashboard_address": "127.0.0.1:0"}
+    how = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
     with LocalCluster(n_workers=1, processes=False, protocol="tls://", security=known, **how) as running:
         yield running.scheduler_address, folder
 
@@ -142,6 +143,19 @@ def test_pages_that_others_can_see_are_told(host, loud):
     assert security.http_warning(ClusterConfig(kind="address", address="tcp://h:1", http_host=host), "") == ""
 
 
+def test_only_the_page_is_bound_where_it_is_asked_for():
+    with LocalWorkers(ClusterConfig(workers=1, device="cpu", http_host="0.0.0.0")) as workers:
+        (at,) = [at for at in listening() if not security.is_loopback(at[0])]
+        assert workers.page == f"http://{platform.node()}:{at[1]}/blockwise"
+        assert shows_pages(("127.0.0.1", at[1]))
+
+
+def test_a_run_says_that_others_can_see_its_page(leaked):
+    (said,) = [json.loads(line) for line in leaked[1].stderr.splitlines() if "http_host" in line]
+    assert (said["event"], said["level"]) == ("message", "warning")
+    assert "[cluster] http_host = '0.0.0.0': whoever reaches this machine can read the live page" in said["text"]
+
+
 @pytest.mark.parametrize(
     ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", platform.node()), ("::", platform.node()), ("::1", "[::1]"), ("n7", "n7")]
 )
@@ -161,7 +175,7 @@ def leak(folder: Path, *keys: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def leaked(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("leaky")
-    return folder, leak(folder, "cluster.workers=1", 'cluster.device="cpu"')
+    return folder, leak(folder, "cluster.workers=1", 'cluster.device="cpu"', 'cluster.http_host="0.0.0.0"')
 
 
 def test_no_secret_is_in_the_run_folder_or_the_output(leaked):
