@@ -8,7 +8,7 @@ from math import inf
 import pytest
 
 from blockwise.deadline import ASK_S, MARGIN_S, Deadline, ask_slurm
-from blockwise.events import Message
+from blockwise.events import Message, RunStarted
 from blockwise.geometry import Domain
 from blockwise.grid import GridSpec
 from blockwise.testing import Faulty, MapTask, run_in
@@ -99,8 +99,13 @@ def test_a_driver_drains_before_its_job_ends_and_goes_on_in_the_next(tmp_path, m
     spec, slow = GridSpec((1,)), Faulty({}, str(tmp_path / "count"), pause_s=0.05)
     task = MapTask(str(tmp_path / "out.zarr"), [Domain("line", ("x",), (300,))], spec, slow)
     said = []
-    monkeypatch.setenv("BLOCKWISE_END_S", str(time.time() + 8))
-    outcome = run_in(tmp_path / "run", task, subscribers=[said.append])
+
+    def end_soon(event):
+        said.append(event)
+        if isinstance(event, RunStarted):
+            monkeypatch.setenv("BLOCKWISE_END_S", str(time.time() + 3))
+
+    outcome = run_in(tmp_path / "run", task, subscribers=[end_soon])
     assert (outcome.exit_code, outcome.state) == (3, "interrupted")
     assert 0 < outcome.status.blocks.done < 300
     assert [m for m in said if isinstance(m, Message) and "this driver is in a job and its job ends at" in m.text]

@@ -32,15 +32,15 @@ def end_in(seconds, dask_worker):
     return os.getpid()
 
 
-def signalled(workers, folder, count, process, number):  # noqa: F811
-    """What became of 400 blocks when a process was signalled after the first of them."""
-    waiting = [process]
+def signalled(workers, folder, count, processes, number):  # noqa: F811
+    """What became of 400 blocks when processes were signalled after the first of them."""
+    waiting = list(processes)
 
-    def signal_it(event, driver):
-        if isinstance(event, BlocksDone) and waiting:
+    def signal_them(event, driver):
+        while isinstance(event, BlocksDone) and waiting:
             os.kill(waiting.pop(), number)
 
-    return drive(workers, folder, map_task(folder, 400, Faulty({}, count, pause_s=0.01)), on_event=signal_it)
+    return drive(workers, folder, map_task(folder, 400, Faulty({}, count, pause_s=0.01)), on_event=signal_them)
 
 
 def assert_undisturbed(run, folder, count):  # noqa: F811
@@ -50,11 +50,13 @@ def assert_undisturbed(run, folder, count):  # noqa: F811
     assert np.array_equal(stored(folder, 400), ramp(400))
 
 
-def test_a_signalled_worker_gives_back_what_it_has(workers, tmp_path, count):  # noqa: F811
-    gone = pids(workers)[0]
+@pytest.mark.parametrize("number", [1, 2], ids=["others take over", "nobody is left but those that come anew"])
+def test_a_signalled_worker_gives_back_what_it_has(workers, tmp_path, count, number):  # noqa: F811
+    gone = pids(workers)[:number]
     run = signalled(workers, tmp_path, count, gone, signal.SIGUSR1)
     assert_undisturbed(run, tmp_path, count)
-    assert gone not in names(workers)
+    assert not set(gone) & names(workers)
+    assert run.driver._number < 100, "leases bounced off the workers that leave"
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def job_worker(workers, tmp_path):  # noqa: F811
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
 def test_a_signalled_job_gives_back_what_its_worker_has(workers, tmp_path, count, job_worker, number):  # noqa: F811
-    run = signalled(workers, tmp_path, count, job_worker.pid, number)
+    run = signalled(workers, tmp_path, count, [job_worker.pid], number)
     assert_undisturbed(run, tmp_path, count)
     assert job_worker.wait(20) == 0, (tmp_path / "keeper.log").read_text()
 
