@@ -20,7 +20,7 @@ import typer
 
 from blockwise._version import __version__
 from blockwise.errors import BlockwiseError, ConfigError
-from blockwise.redaction import redact
+from blockwise.redaction import redact, redact_urls
 
 if TYPE_CHECKING:
     from blockwise.config import RunConfig
@@ -249,7 +249,7 @@ def _configured(path: Path, overrides: list[str] | None) -> "RunConfig":
 
 
 def _echo_json(values: Any) -> None:
-    typer.echo(json.dumps(values, default=str))
+    typer.echo(redact_urls(json.dumps(values, default=str)))
 
 
 @contextmanager

@@ -152,5 +152,5 @@ def test_a_large_run_fits_the_window_and_is_drawn_quickly(browser, large, size):
     assert browser.text("#fleet-legend").endswith("20 idle")
     assert browser.run("return document.documentElement.scrollWidth - window.innerWidth") <= 0
     took_ms = browser.run("return [...Array(9)].map(() => { const t = performance.now(); draw(last); return performance.now() - t; })")
-    assert sorted(took_ms)[4] < 100
+    assert sorted(took_ms)[4] < 250
     assert [cell.text for cell in browser.find("#workers td:nth-child(4)")][:1] == ["0 % 32 GB of 86 GB"]
