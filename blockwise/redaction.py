@@ -12,8 +12,10 @@ from urllib.parse import quote
 HIDDEN = "***"
 
 _WORDS = r"pass(?:word|wd|phrase)|secret|token|signature|credential|api_?key|access_?key|account_?key|private_?key"
-_SIGNS = ("passw", "passphrase", "secret", "token", "signature", "credential", "bearer", "authorization")
-_SIGNS += tuple(f"{owner}{link}key" for owner in ("api", "access", "account", "private") for link in ("", "_"))
+_SIGNS = (
+    *("passw", "passphrase", "secret", "token", "signature", "credential", "bearer", "authorization"),
+    *(f"{owner}{link}key" for owner in ("api", "access", "account", "private") for link in ("", "_")),
+)
 _BARE_SIGNS = ("PRIVATE KEY", "AKIA", "ASIA", "ya29.", "eyJ")
 """Without one of these in it, a text needs no further look."""
 _USER = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,20}://)[^\s/?#'\"<>]+@")
