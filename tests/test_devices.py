@@ -6,9 +6,12 @@ import sys
 
 import pytest
 
-from blockwise.cluster import devices
+from blockwise.cluster import devices, open_cluster
+from blockwise.cluster.address import AddressWorkers
+from blockwise.cluster.context import RunContext
 from blockwise.cluster.devices import Placement, device_of, listed, parse_list, place, visible_devices
 from blockwise.cluster.local import LocalWorkers
+from blockwise.cluster.preview import preview
 from blockwise.config import ClusterConfig
 from blockwise.errors import ConfigError
 from tests.test_pipeline import wait_until
@@ -125,6 +128,24 @@ def test_jobs_have_what_they_ask_for_whatever_is_here(gpus, asked, device):
     assert device_of(ClusterConfig(kind="slurm", **asked)) == device
 
 
+def test_a_plan_counts_a_worker_per_gpu_and_names_them(gpus):
+    gpus(f"4,{UUID}")
+    found = preview(ClusterConfig(), "", None)
+    assert (found.workers, found.details) == (2, {"GPUs": f"4, {UUID}"})
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the files of a GPU are looked for on Linux")
+def test_a_run_tells_that_auto_fell_to_the_cpu(gpus, monkeypatch, tmp_path):
+    gpus("0")
+    monkeypatch.setattr(devices, "sees_cuda", lambda: False)
+    monkeypatch.setattr(devices, "cuda_possible", lambda: True)
+    told = []
+    open_cluster(ClusterConfig(workers=1), RunContext("r", tmp_path, tell=lambda *said: told.append(said)))
+    ((sentence, level),) = told
+    assert "takes the CPU" in sentence
+    assert level == "warning"
+
+
 # --- real workers
 
 
@@ -145,3 +166,27 @@ def test_every_worker_sees_one_gpu_and_the_same_after_it_died(gpus):
         os.kill(before[1][0], signal.SIGKILL)
         wait_until(lambda: len(now := environments(workers)) == 2 and now[1][0] != before[1][0])
         assert environments(workers)[1][1] == "7"
+
+
+def test_auto_at_an_address_is_what_all_workers_see():
+    with LocalWorkers(ClusterConfig(workers=2, device="cpu")) as workers:
+        config = ClusterConfig(kind="address", address=workers.client.scheduler.address)
+        for seeing, device in (([], "cpu"), ([0, 1], "cuda")):
+            _let_see(workers, seeing)
+            with AddressWorkers(config) as found:
+                assert found.device == device
+        _let_see(workers, [1])
+        with pytest.raises(ConfigError, match=r"1 of 2 workers at .* see a GPU"), AddressWorkers(config):
+            pass
+
+
+def _let_see(workers, names):
+    """Let these workers believe that torch sees a GPU."""
+
+    def believe(dask_worker):
+        from blockwise import gpu
+
+        seeing = dask_worker.name in names
+        gpu.sees_cuda = lambda: seeing
+
+    workers.client.run(believe)
