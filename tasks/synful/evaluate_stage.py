@@ -54,11 +54,7 @@ class Evaluate(Task):
 
     def prepare(self) -> None:
         """InputError : a truth that cannot be compared, before anything is computed."""
-        from tasks.synful.grid_search_task import read_truth
-        from tasks.synful.partners import require
-
-        ids = () if self.options.by == "none" else (f"{self.options.by}_pre", f"{self.options.by}_post")
-        require(read_truth(str(self.options.truth)), ids, f"evaluate.by = '{self.options.by}' with the truth {self.options.truth}")
+        check_truth(self.options)
         self.parts.create()
 
     def read(self, block: Block) -> tuple["pa.Table", "pa.Table"]:
@@ -103,3 +99,17 @@ class Evaluate(Task):
     def finish(self) -> FrozenResult:
         row = self.curve().slice(0, 1).to_pylist()[0]
         return FrozenResult({n: round(row[n], 4) for n in (*SHARES, *INTEGERS)})
+
+
+def check_truth(options: EvaluateOptions) -> None:
+    """Refuse a truth that partners cannot be compared with.
+
+    Raises
+    ------
+    MissingError : no such file.  InputError : it cannot be read, or lacks the ids that must agree.
+    """
+    from tasks.synful.grid_search_task import read_truth
+    from tasks.synful.partners import require
+
+    ids = () if options.by == "none" else (f"{options.by}_pre", f"{options.by}_post")
+    require(read_truth(str(options.truth)), ids, f"evaluate.by = '{options.by}' with the truth {options.truth}")

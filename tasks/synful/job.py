@@ -292,8 +292,9 @@ def _several(core: Triple, halo: Triple) -> Triple:
 
 
 def _check_volumes(options: SynfulOptions, domain: Domain) -> None:
-    """Refuse coordinates that no id can be made of, and volumes beside the raw one that cannot be looked at."""
+    """Refuse coordinates that no id can be made of, volumes that cannot be looked at, a truth that cannot be compared."""
     from tasks.synful.cell_stages import open_clefts, open_segmentation
+    from tasks.synful.evaluate_stage import check_truth
 
     size, offset = np.array(domain.voxel_size), np.array(domain.offset)
     first = np.floor(offset / size + QUOTIENT).astype(np.int64)
@@ -309,6 +310,8 @@ def _check_volumes(options: SynfulOptions, domain: Domain) -> None:
         open_segmentation(options.map, domain).close()
     if options.map.clefts is not None:
         open_clefts(options.map, domain).close()
+    if options.evaluate is not None:
+        check_truth(options.evaluate)
 
 
 def _check_context(options: SynfulOptions, core: Triple, halo: Triple, domain: Domain) -> None:

@@ -1,5 +1,7 @@
 """Synful over blocks: equal to the whole volume, whatever the blocks, in every mode; what is left out is left out."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
@@ -231,12 +233,20 @@ def test_components_beyond_the_largest_are_reported_not_merged(run, whole):
         ({"map": {"segmentation": "bare.npy"}}, InputError, r"voxel size of segmentation .*its shape \(2, 3, 4\) is not the volume's"),
         ({"evaluate": {"truth": "t.csv", "by": "body"}}, ConfigError, "set map.bodies"),
         ({"evaluate": {"truth": "t.csv", "by": "none", "drop_same_id": True}}, ConfigError, "drop_same_id needs ids"),
+        ({"evaluate": {"truth": "bare.csv", "by": "none"}}, InputError, r"bare.csv"),
+        (
+            {"evaluate": {"truth": "sites.csv"}, "map": {"segmentation": "raw.zarr"}},
+            InputError,
+            "needs the columns segment_pre, segment_post",
+        ),
         ({"mode": "predict", "exports": ("csv",)}, ConfigError, "finds no partners, so exports cannot be"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_both_numbers(run, place, monkeypatch, change, error, words):
     monkeypatch.chdir(place)
     np.save("bare.npy", np.ones((2, 3, 4), np.uint8))
+    pathlib.Path("bare.csv").write_text("a,b\n1,2\n")
+    pathlib.Path("sites.csv").write_text("pre_z,pre_y,pre_x,post_z,post_y,post_x\n480,100,200,520,120,220\n")
     with pytest.raises(error, match=words):
         run(**change)
 
