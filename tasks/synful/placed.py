@@ -57,18 +57,25 @@ def placement_nm(
         raise InputError(
             f"{what} {source.path} has the axes {source.axes} of {source.shape} voxels: a volume {ZYX} is wanted, in this order"
         )
-    known = all(u in NM or (not u and v != 1) for u, v in zip(source.units, source.voxel_size, strict=True))
-    scale = [NM.get(u, 1.0) for u in source.units]
-    offset = _triple([o * s for o, s in zip(source.offset, scale, strict=True)])
+    told, offset = told_nm(source)
     if voxel_size is not None:
         return _triple(voxel_size), offset
-    if known:
-        return _triple([v * s for v, s in zip(source.voxel_size, scale, strict=True)]), offset
+    if told is not None:
+        return told, offset
     if like is not None and tuple(source.shape) == like.shape:
         return _triple(like.voxel_size), _triple(like.offset)
-    told = dict(zip(source.axes, zip(source.voxel_size, source.units, strict=True), strict=True))
+    said = dict(zip(source.axes, zip(source.voxel_size, source.units, strict=True), strict=True))
     shapes = f"; its shape {tuple(source.shape)} is not the volume's {like.shape} either" if like else ""
-    raise InputError(f"the voxel size of {what} {source.path} is not known, the file says {told}{shapes}: {fix}")
+    raise InputError(f"the voxel size of {what} {source.path} is not known, the file says {said}{shapes}: {fix}")
+
+
+def told_nm(source: Source) -> tuple[Triple | None, Triple]:
+    """What a file says of the voxel size, None if nothing, and of the offset of its last three axes, nm."""
+    size, offset, units = source.voxel_size[-3:], source.offset[-3:], source.units[-3:]
+    known = all(u in NM or (not u and v != 1) for u, v in zip(units, size, strict=True))
+    scale = [NM.get(u, 1.0) for u in units]
+    voxels, begin = (_triple([n * s for n, s in zip(values, scale, strict=True)]) for values in (size, offset))
+    return voxels if known else None, begin
 
 
 def _triple(values: Sequence[float]) -> Triple:

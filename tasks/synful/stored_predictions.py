@@ -10,7 +10,7 @@ from blockwise.geometry import Domain, Region
 from blockwise.storage import Source, identity, open_source
 from tasks.synful.extraction import Predictions
 from tasks.synful.options import StoreOptions
-from tasks.synful.placed import placement_nm
+from tasks.synful.placed import placement_nm, told_nm
 from tasks.synful.sizes import Triple
 
 USUAL_CORE = (64, 512, 512)
@@ -42,7 +42,7 @@ class StoredPredictions:
         Raises
         ------
         MissingError : no such arrays.
-        InputError : shapes or voxel sizes that do not fit, integers without the attribute `scale`, or no voxel size.
+        InputError : shapes, voxel sizes or offsets that do not fit, integers without the attribute `scale`, or no voxel size.
         """
         mask, vectors = open_source(path, store.mask), open_source(path, store.vectors)
         if len(mask.shape) != 3 or vectors.shape != (3, *mask.shape):
@@ -50,6 +50,7 @@ class StoredPredictions:
                 f"{path}: {store.mask} has the shape {mask.shape}, {store.vectors} {vectors.shape}; wanted are (z, y, x) and (3, z, y, x) "
                 "of one volume"
             )
+        _require_one_place(mask, vectors, store)
         size, begin = placement_nm(mask, "the predictions' mask", voxel_size=voxel_size, fix="set [input] voxel_size = [z, y, x] in nm")
         domain = Domain("volume", ("z", "y", "x"), mask.shape, size, tuple(offset or begin), ("nm",) * 3)
         return cls(path, store.mask, store.vectors, scale_of(mask, 255), scale_of(vectors, 0.25), domain)
@@ -78,6 +79,24 @@ class StoredPredictions:
         """A block for extraction where none is given."""
         z, y, x = (min(n, e) for n, e in zip(USUAL_CORE, self.domain.shape, strict=True))
         return z, y, x
+
+
+def _require_one_place(mask: Source, vectors: Source, names: StoreOptions) -> None:
+    """Refuse vectors that lie elsewhere than the mask, or have other voxels; what a file does not say cannot differ.
+
+    Raises
+    ------
+    InputError
+    """
+    (size, offset), (other_size, other_offset) = told_nm(mask), told_nm(vectors)
+    if size is None or other_size is None:
+        return
+    for what, one, other in (("voxels of", size, other_size), ("the offset", offset, other_offset)):
+        if not np.allclose(one, other, rtol=1e-6, atol=1e-6):
+            raise InputError(
+                f"{mask.path}: {names.mask} has {what} {list(one)} nm, {names.vectors} {list(other)} nm; both are wanted of one volume: "
+                "correct the attributes of the wrong one"
+            )
 
 
 def scale_of(source: Source, usual: float) -> float:
