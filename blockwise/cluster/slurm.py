@@ -102,9 +102,11 @@ class Arrivals(SchedulerPlugin):
         self._came, self._gone = came, gone
 
     def add_worker(self, scheduler: Any, worker: str) -> None:
+        """One has come."""
         self._came(str(scheduler.workers[worker].name))
 
     def remove_worker(self, scheduler: Any, worker: str, **about: Any) -> None:
+        """One has gone."""
         self._gone()
 
 
