@@ -83,7 +83,7 @@ class ClusterConfig(Section):
     """`[cluster]`: where workers run. `threads` is per worker for torch; None gives cores // workers.
 
     gpus : GPUs to use, of this machine ("local") or of each job ("slurm"); a worker sees exactly one. None takes those that are visible
-        ("local") or none ("slurm").
+    ("local") or none ("slurm").
     partition, account, walltime, cores, memory, prologue, directives : of a SLURM job; `directives` are further lines after #SBATCH.
     max_jobs : most jobs in the queue at once.  whole_node : a job has one worker per GPU (or per `threads` cores) of its node.
     host : address that the scheduler listens on for workers elsewhere; by default the one that this machine's name has.
