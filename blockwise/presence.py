@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from blockwise.events import Events
@@ -29,12 +30,14 @@ class Absence:
     events: Events
     gone_s: float = 0.0
     since_s: float | None = None
+    waited_s: float = -inf
+    """When workers were last seen to stand in a queue."""
     told: bool = False
 
     def gives_up(self, workers: int, now_s: float, waiting: str = "") -> bool:
         """Whether it has lasted so long that nobody comes; to be asked all the time, with the number of workers connected now.
 
-        `waiting` says of workers that stand in a queue, where there are some: for these there is no end of patience.
+        `waiting` says of workers that stand in a queue, where there are some: while they do, the time does not count.
         """
         if workers:
             if self.told:
@@ -47,7 +50,9 @@ class Absence:
             self.told = True
             then = waiting or f"after {GIVEN_UP_S:.0f} s the run stops"
             self.events.message(f"No worker is connected since {self.gone_s:.0f} s; {then}.", "warning")
-        return self.gone_s >= GIVEN_UP_S and not waiting
+        if waiting:
+            self.waited_s = now_s
+        return now_s - max(self.since_s, self.waited_s) >= GIVEN_UP_S
 
 
 def ended_for_memory(client: Any, worker: str) -> float:

@@ -27,3 +27,12 @@ def asked(looks):
 )
 def test_an_absence_is_told_once_and_ends_the_run_at_last(looks, levels, gave_up):
     assert asked(looks) == (levels, gave_up)
+
+
+def test_workers_that_stand_in_a_queue_are_waited_for():
+    events = []
+    absence = Absence(Events(events.append))
+    looks = [(0, ""), (MISSED_S, "2 jobs wait in the queue"), (9 * GIVEN_UP_S, "1 job waits in the queue"), (9 * GIVEN_UP_S + 60, "")]
+    assert not any(absence.gives_up(0, at_s, waiting) for at_s, waiting in looks)
+    assert [e.text for e in events] == [f"No worker is connected since {MISSED_S:.0f} s; 2 jobs wait in the queue."]
+    assert absence.gives_up(0, 10 * GIVEN_UP_S, "")
