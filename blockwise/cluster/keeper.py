@@ -22,10 +22,12 @@ from blockwise.events import Level
 
 TICK_S: float = 2.0
 CALM_S: float = 30.0
-LIVELY_S: float = 60.0
-"""How long after a job came, connected or went the queue is looked at every `TICK_S`."""
+LIVELY_S: float = 120.0
+"""How long after jobs were submitted or went the queue is looked at every `TICK_S`."""
 IDLE_S: float = 0.05
 """How soon it is noticed that jobs are wanted at all."""
+GATHER_S: float = 0.5
+"""Workers that go within so long are looked at together."""
 TRIES: int = 3
 """Rounds of jobs that die before their workers connect, or are refused while none is in the queue, until the run ends; as long as a
 worker is there it goes on."""
@@ -100,7 +102,7 @@ class Keeper:
             self._thread.join(jobs.ANSWER_S)
 
     def wake(self) -> None:
-        """A worker has connected or gone: look soon, and more often for a while. From any thread."""
+        """A worker has gone: look soon, and more often for a while. From any thread."""
         self._changed_s = time.monotonic()
         self._awake.set()
 
@@ -108,7 +110,7 @@ class Keeper:
         while not self._over:
             if self._awake.wait(self._pause_s):
                 self._awake.clear()
-                time.sleep(IDLE_S)  # what goes together is looked at together
+                time.sleep(GATHER_S)
             if self.wanted and not self.failure and not self._over:
                 self._try_tick()
 

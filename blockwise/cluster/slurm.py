@@ -200,7 +200,6 @@ class SlurmWorkers:
         with self._guard:
             if name in self._begun:
                 self._begun[name].connected = True
-        self.keeper.wake()
 
     def add(self, count: int) -> None:
         """Submit so many more jobs, and wait until they are begun."""
