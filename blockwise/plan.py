@@ -89,10 +89,11 @@ def make_plan(
     memory_bytes: int,
     place: str = "this machine",
     threads: int = 1,
+    device: str = "cpu",
     pilot_blocks: int = 0,
     pilot_s: float = inf,
 ) -> Plan:
-    """Plan a run of `task` on `workers` workers that share the `memory_bytes` of a place."""
+    """Plan a run of `task` on `workers` workers that share the `memory_bytes` of a place; a pilot computes on `device`."""
     graph = Graph(task.stages())
     stages = tuple(_stage_plan(s, s is task, graph) for s in graph.stages)
     worker_bytes = WORKER_BASE_BYTES + max(sum(sum(stages[i].memory.values()) for i in at_once) for at_once in graph.together())
@@ -114,7 +115,7 @@ def make_plan(
         )
     details = dict(task.describe())
     warnings += [str(w) for w in _listed(details.pop("warnings", ()))]
-    pilot = run_pilot(task, pilot_blocks, workers, threads=threads, budget_s=pilot_s) if pilot_blocks else None
+    pilot = run_pilot(task, pilot_blocks, workers, threads=threads, device=device, budget_s=pilot_s) if pilot_blocks else None
     return Plan(
         task=task.name,
         stages=stages,

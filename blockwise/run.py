@@ -97,6 +97,7 @@ def plan_of(task: Task, config: RunConfig, *, pilot_blocks: int = 0, pilot_s: fl
         memory_bytes=cluster.memory_bytes,
         place=cluster.place,
         threads=threads,
+        device=cluster.device,
         pilot_blocks=pilot_blocks,
         pilot_s=pilot_s,
     )

@@ -131,7 +131,7 @@ def test_jobs_have_what_they_ask_for_whatever_is_here(gpus, asked, device):
 def test_a_plan_counts_a_worker_per_gpu_and_names_them(gpus):
     gpus(f"4,{UUID}")
     found = preview(ClusterConfig(), "", None)
-    assert (found.workers, found.details) == (2, {"GPUs": f"4, {UUID}"})
+    assert (found.workers, found.details, found.device) == (2, {"GPUs": f"4, {UUID}"}, "cuda")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the files of a GPU are looked for on Linux")

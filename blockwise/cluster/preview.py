@@ -7,9 +7,10 @@ from pathlib import Path
 import psutil
 
 from blockwise.cluster.context import RunContext
-from blockwise.cluster.devices import place
+from blockwise.cluster.devices import device_of, place
 from blockwise.config import ClusterConfig
 from blockwise.errors import JobError
+from blockwise.gpu import sees_cuda
 from blockwise.threads import workers_per_job
 
 NOT_NOW = "node configuration is not available"
@@ -20,7 +21,7 @@ NOT_NOW = "node configuration is not available"
 class Preview:
     """`workers` at most, and the memory that they share `place`'s.  details : for the plan.
 
-    refusals : why the run cannot start.  warnings : what may keep it waiting.
+    refusals : why the run cannot start.  warnings : what may keep it waiting.  device : of this machine, for a pilot.
     """
 
     workers: int
@@ -29,6 +30,7 @@ class Preview:
     details: Mapping[str, str] = field(default_factory=dict)
     refusals: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    device: str = "cpu"
 
 
 def preview(config: ClusterConfig, run: str, folder: str | None) -> Preview:
@@ -44,7 +46,7 @@ def preview(config: ClusterConfig, run: str, folder: str | None) -> Preview:
         return Preview(config.workers or psutil.cpu_count() or 1, psutil.virtual_memory().total)
     placed = place(config)
     details = {"GPUs": ", ".join(placed.ids)} if placed.ids else {}
-    return Preview(placed.workers, psutil.virtual_memory().total, details=details)
+    return Preview(placed.workers, psutil.virtual_memory().total, details=details, device=placed.device)
 
 
 def _of_jobs(config: ClusterConfig, context: RunContext) -> Preview:
@@ -68,5 +70,8 @@ def _of_jobs(config: ClusterConfig, context: RunContext) -> Preview:
         )
     if config.device.startswith("cuda") and not config.gpus and not any("gpu" in d or "gres" in d for d in config.directives):
         warnings += (f'[cluster] device = "{config.device}", and the jobs ask for no GPU: set gpus = 1',)
+    device = "cuda" if device_of(config).startswith("cuda") and sees_cuda() else "cpu"
+    if config.gpus and device == "cpu" and config.device != "cpu":
+        warnings += ("the jobs have GPUs and this machine has none: times of a pilot are those of this machine's CPU, much too long",)
     workers = config.max_jobs * workers_per_job(config)
-    return Preview(workers, config.max_jobs * memory_bytes(config), f"{config.max_jobs} jobs", details, refusals, warnings)
+    return Preview(workers, config.max_jobs * memory_bytes(config), f"{config.max_jobs} jobs", details, refusals, warnings, device)
