@@ -22,7 +22,7 @@ def view(
     section: Annotated[int | None, typer.Option(help="Of the snapshot; by default the one with most in it.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="PNG of the snapshot; by default beside it.", show_default=False)] = None,
 ) -> None:
-    """Print a neuroglancer link to a run's volume and partners, or draw a snapshot of a training."""
+    """Print a neuroglancer link to a run's volume, predictions and partners, or draw a snapshot of a training."""
     if snapshot is not None:
         typer.echo(str(draw_snapshot(run, snapshot, section=section, out=out)))
         return
@@ -30,7 +30,7 @@ def view(
     folders, scene, missing = scene_of(task, f"{LOCAL}:{port}", page)
     for sentence in missing:
         typer.echo(sentence, err=True)
-    link = scene.link(position(at) if at else None, line=None if at else best_partner(task))
+    link = scene.link(position(at) if at else None, line=None if at or not finds_partners(task) else best_partner(task))
     typer.echo(link)
     if not serve:
         if folders:
@@ -77,16 +77,23 @@ def synful_of(run: Path) -> "Pipeline":
     return task
 
 
+def finds_partners(task: "Pipeline") -> bool:
+    """Whether a run goes on from predictions to partners."""
+    return task.job.options.mode != "predict" or task.job.predictions is not None
+
+
 def final_cells(task: "Pipeline") -> Any:
     """The last data set of partners that a run has made so far.
 
     Raises
     ------
-    MissingError : none yet.
+    MissingError : none yet.  ConfigError : it makes none.
     """
-    from blockwise.errors import MissingError
+    from blockwise.errors import ConfigError, MissingError
     from tasks.synful.cells import Cells
 
+    if not finds_partners(task):
+        raise ConfigError(f"{task.job.output} holds predictions: mode = 'predict' finds no partners, synful-extract finds them there")
     made = [getattr(s, n, None) for s in task.stages() for n in ("cells", "target", "kept") if not s.name.startswith("pairs-")]
     found = [cells for cells in made if isinstance(cells, Cells)]
     whole = [cells for cells in found if cells.folder.is_dir() and any(cells.folder.iterdir())]
@@ -147,13 +154,27 @@ def scene_of(task: "Pipeline", server: str, page: str | None) -> tuple[dict[str,
             missing.append(f"The {name} {path} is left out: neuroglancer reads zarr, N5 and precomputed")
         elif (local := local_path(path)) is not None:
             folders[name] = local
+    kept = kept_layers(task, f"{server}/predictions")
+    if kept and (local := local_path(task.job.kept_predictions().path)) is not None:
+        folders["predictions"] = local
     annotations = annotations_of(task)
-    if annotations is None:
-        missing.append('Partners are left out: set [options] exports = ["neuroglancer"], and run again')
-    else:
+    if annotations is not None:
         folders["partners"] = annotations
+    elif finds_partners(task):
+        missing.append('Partners are left out: set [options] exports = ["neuroglancer"], and run again')
     served = f"{server}/partners" if annotations else None
-    return folders, Scene(layers.get("volume"), layers.get("segmentation"), served, page or PAGE), missing
+    return folders, Scene(layers.get("volume"), layers.get("segmentation"), served, page or PAGE, **kept), missing
+
+
+def kept_layers(task: "Pipeline", served: str) -> dict[str, Any]:
+    """The predictions that a run keeps, or reads, for `Scene`; nothing where it keeps none."""
+    from tasks.synful.formats.links import layer_of
+
+    if task.job.options.mode == "fused" and task.job.predictions is None:
+        return {}
+    kept = task.job.kept_predictions()
+    layers = {name: layer_of(kept.path, variable, served=served) for name, variable in (("mask", kept.mask), ("vectors", kept.vectors))}
+    return {**layers, "mask_scale": kept.mask_scale} if layers["mask"] else {}
 
 
 def annotations_of(task: "Pipeline") -> Path | None:

@@ -14,7 +14,8 @@ STORE = StoreOptions(mask="volumes/mask", vectors="volumes/vectors")
 def write(path, name, lead, size, offset, unit):
     """An array of 4 x 8 x 8 voxels at a place."""
     OutputArray.create(
-        path, f"volumes/{name}", shape=(*lead, 4, 8, 8), dtype="float32", chunks=(*lead, 4, 8, 8), axes=("c", "z", "y", "x")[1 - len(lead) :],
+        path, f"volumes/{name}", shape=(*lead, 4, 8, 8), dtype="float32", chunks=(*lead, 4, 8, 8),
+        axes=("c", "z", "y", "x")[1 - len(lead) :],
         voxel_size=(*(1.0 for _ in lead), *size), offset=(*(0.0 for _ in lead), *offset), units=(*("" for _ in lead), *(unit,) * 3),
     )  # fmt: skip
 

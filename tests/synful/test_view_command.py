@@ -14,7 +14,7 @@ from tasks.synful.cells import read_partners
 from tasks.synful.formats import read_any
 from tasks.synful.partners import ordered
 from tasks.synful.training.snapshots import NAMES
-from tasks.synful.view_command import best_partner, synful_of
+from tasks.synful.view_command import best_partner, scene_of, synful_of
 from tests.cluster import workers  # noqa: F401
 from tests.runs import address_of, blockwise, stamps
 from tests.synful.formats.examples import SITES, assert_same
@@ -58,8 +58,8 @@ def test_a_further_format_is_one_more_block(ran, partners):
     called = blockwise("run", ran, "--quiet", "--set", 'options.exports=["neuroglancer", "csv", "sqlite"]')
     assert called.code == 0, called.err
     assert read_any(export(ran, ".db")).num_rows == partners.num_rows
-    kept = [f for f in before if f.parent != ran.with_suffix(".run") and f.suffix != ".json" and "ledger" not in f.name]
-    assert all(f.stat().st_mtime_ns == before[f] for f in kept)
+    kept = [f for f in before if ran.with_suffix(".run") not in f.parents and f.suffix != ".json" and "ledger" not in f.name]
+    assert not [f for f in kept if f.stat().st_mtime_ns != before[f]]
     assert blockwise("run", ran, "--quiet").code == 0
 
 
@@ -94,6 +94,24 @@ def test_a_place_and_a_page_of_ones_own(ran):
     assert json.loads(unquote(urlsplit(called.out.strip()).fragment[1:]))["position"] == [100, 200, 400]
     wrong = blockwise("view", ran.with_suffix(".run"), "--at", "400,200")
     assert (wrong.code, "z,y,x in nm" in wrong.err) == (2, True)
+
+
+def test_predictions_of_a_run_without_partners_are_shown(ran, workers, tmp_path):  # noqa: F811
+    write_inputs(tmp_path)
+    file = synful_run(tmp_path, address_of(workers), mode="predict", blocks={"shape": [20, 100, 108]})
+    assert blockwise("run", file, "--quiet").code == 0
+    called = blockwise("view", file.with_suffix(".run"), "--port", "9123")
+    assert called.code == 0, called.err
+    layers = json.loads(unquote(urlsplit(called.out.strip()).fragment[1:]))["layers"]
+    assert [layer["name"] for layer in layers] == ["volume", "probability", "vectors"]
+    kept = "zarr3://http://127.0.0.1:9123/predictions/volumes/"
+    assert [layer["source"] for layer in layers[1:]] == [f"{kept}pred_syn_indicator/", f"{kept}pred_partner_vectors/"]
+    assert layers[1]["shaderControls"] == {"normalized": {"range": [0, 255]}}
+    assert "Partners are left out" not in called.err
+    refused = blockwise("proof", file.with_suffix(".run"), "--folder", tmp_path / "sheet")
+    assert (refused.code, "mode = 'predict' finds no partners" in refused.err) == (2, True)
+    folders, scene, _ = scene_of(synful_of(ran.with_suffix(".run")), "http://h", None)
+    assert ("predictions" in folders, scene.mask) == (False, None)
 
 
 def test_what_is_no_run_of_synful_is_refused(tmp_path):

@@ -24,6 +24,13 @@ void main() {
 """
 """Lines from blue pre sites to red post sites, above a score that the viewer chooses."""
 
+OVERLAY = """#uicontrol invlerp normalized
+void main() {
+  emitRGBA(vec4(0.86, 0.15, 0.5, normalized()));
+}
+"""
+"""Probabilities over the volume, the more opaque the higher."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -42,12 +49,19 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What a link shows; what is None is left out."""
+    """What a link shows; what is None is left out.
+
+    mask, vectors : predictions that are kept; the vectors, one component at a time, are not shown until they are asked for.
+    mask_scale : the value of the probability 1.
+    """
 
     volume: Layer | None = None
     segmentation: Layer | None = None
     annotations: str | None = None
     page: str = PAGE
+    mask: Layer | None = None
+    vectors: Layer | None = None
+    mask_scale: float = 1.0
 
     def link(self, position_nm: Sequence[float] | None = None, *, line: Mapping[str, Any] | None = None, field_nm: float = 2000.0) -> str:
         """A link.
@@ -75,6 +89,11 @@ class Scene:
         found: list[dict[str, Any]] = []
         if self.volume is not None:
             found.append({"type": "image", "name": "volume", "source": self.volume.to_json()})
+        if self.mask is not None:
+            shown = {"shader": OVERLAY, "shaderControls": {"normalized": {"range": [0, self.mask_scale]}}, "opacity": 1}
+            found.append({"type": "image", "name": "probability", "source": self.mask.to_json(), **shown})
+        if self.vectors is not None:
+            found.append({"type": "image", "name": "vectors", "source": self.vectors.to_json(), "visible": False})
         if self.segmentation is not None:
             found.append({"type": "segmentation", "name": "segments", "source": self.segmentation.to_json(), "selectedAlpha": 0.2})
         if self.annotations is not None:
