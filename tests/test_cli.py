@@ -25,6 +25,7 @@ COMMANDS = [
     "run",
     "plan",
     "status",
+    "submit",
     "retry",
     "verify",
     "report",

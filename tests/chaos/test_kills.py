@@ -119,6 +119,21 @@ def test_killed_drivers_lose_only_what_was_in_flight(tmp_path, calm, ended):
     assert counted(tmp_path).sum() <= BLOCKS + KILLS * IN_FLIGHT
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_driver_killed_at_a_commit_loses_at_most_that(tmp_path, calm, ended, when):
+    """Before: data is durable and the marks are not, so it is computed again. After: nothing that was committed is."""
+    command = [sys.executable, "-m", "tests.chaos.dying", str(tmp_path), when, "4"]
+    ended.append(run := subprocess.Popen(command, cwd=ROOT, start_new_session=True))
+    assert run.wait(120) == -signal.SIGKILL
+    done, times = marked(tmp_path), counted(tmp_path)
+    assert 0 < done.sum() < (times > 0).sum() if when == "before" else 0 < done.sum() <= (times > 0).sum()
+    ended.append(run := start(tmp_path))
+    assert run.wait(300) == 0
+    assert (counted(tmp_path)[done] == times[done]).all(), "marked blocks were computed again"
+    assert (counted(tmp_path)[~done] == times[~done] + 1).all(), "unmarked blocks were not computed once more"
+    assert chunks(tmp_path) == calm
+
+
 def test_killed_workers_cost_no_block(tmp_path, calm, ended):
     dice = random.Random(1)
     ended.append(run := start(tmp_path))
