@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blockwise.errors import InputError
+from tasks.synful.union_find import root_of
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -169,7 +170,7 @@ def _labels(runs: Runs) -> tuple[Indices, int]:
     labels = np.empty(len(parent), np.int32)
     n = 0
     for run in range(len(parent)):
-        root = _root(parent, run)
+        root = root_of(parent, run)
         if root == run:
             labels[run] = n
             n += 1
@@ -185,20 +186,12 @@ def _join(parent: Indices, runs: Runs, row: int, other: int) -> None:
     a, b = first[row], first[other]
     while a < first[row + 1] and b < first[other + 1]:
         if begin[a] < end[b] and begin[b] < end[a]:
-            i, j = _root(parent, a), _root(parent, b)
+            i, j = root_of(parent, a), root_of(parent, b)
             parent[max(i, j)] = min(i, j)
         if end[a] < end[b]:
             a += 1
         else:
             b += 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _root(parent: Indices, run: int) -> int:
-    while parent[run] != run:
-        parent[run] = parent[parent[run]]
-        run = parent[run]
-    return run
 
 
 @numba.njit(cache=True, nogil=True)

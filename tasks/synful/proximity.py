@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blockwise.errors import InputError
+from tasks.synful.union_find import root_of
 
 Ints = npt.NDArray[np.int64]
 
@@ -68,14 +69,6 @@ def _cell_keys(axes: Sequence[Ints], rows: Ints, low: Sequence[int], distance: f
 
 
 @numba.njit(cache=True, nogil=True)
-def _root(parents: Ints, i: int) -> int:
-    while parents[i] != i:
-        parents[i] = parents[parents[i]]
-        i = parents[i]
-    return i
-
-
-@numba.njit(cache=True, nogil=True)
 def _join(points: npt.NDArray[np.int32], parents: Ints, pair: tuple[int, int], limit: float, link_coincident: bool) -> None:
     """Join two points if they are near enough."""
     i, j = pair
@@ -83,7 +76,7 @@ def _join(points: npt.NDArray[np.int32], parents: Ints, pair: tuple[int, int], l
     square = dz * dz + dy * dy + dx * dx
     if square > limit or (square == 0 and not link_coincident):
         return
-    a, b = _root(parents, i), _root(parents, j)
+    a, b = root_of(parents, i), root_of(parents, j)
     if a < b:
         parents[b] = a
     else:
@@ -111,5 +104,5 @@ def _link(points: npt.NDArray[np.int32], keys: Ints, starts: Ints, limit: float,
                             break
                         _join(points, parents, (i, j), limit, link_coincident)
     for i in range(len(parents)):
-        parents[i] = _root(parents, i)
+        parents[i] = root_of(parents, i)
     return parents

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from blockwise.errors import ConfigError, InputError
+from tasks.synful.union_find import root_of
 
 Labels = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
@@ -56,14 +57,6 @@ def split_component(
 
 
 @numba.njit(cache=True, nogil=True)
-def _root(parents: Parents, i: int) -> int:
-    while parents[i] != i:
-        parents[i] = parents[parents[i]]
-        i = parents[i]
-    return i
-
-
-@numba.njit(cache=True, nogil=True)
 def _square(a: int, b: int, shape: tuple[int, int, int], size: npt.NDArray[np.float64]) -> float:
     """Squared distance in nm of two voxels, given by their place in raster order."""
     section = shape[1] * shape[2]
@@ -108,7 +101,7 @@ def _hills_around(voxel: int, shape: tuple[int, int, int], parents: Parents, hil
         (section, z + 1 < shape[0]),
     ):
         if there and parents[voxel + step] >= 0:
-            hills[met] = _root(parents, voxel + step)
+            hills[met] = root_of(parents, voxel + step)
             met += 1
     return met
 
@@ -129,7 +122,7 @@ def _numbered(parents: Parents, shape: tuple[int, int, int]) -> Labels:
     count = 0
     for voxel in range(parents.size):
         if parents[voxel] >= 0:
-            root = _root(parents, voxel)
+            root = root_of(parents, voxel)
             if labels[root] == 0:
                 count += 1
                 labels[root] = count

@@ -110,16 +110,11 @@ class ExtractingStage(VolumeStage):
         return [*tables, pa.table([[n] for n in counts], schema=block_schema())]
 
 
-class Fused(ExtractingStage):
-    """Network and extraction in one pass; predictions are never stored. The main stage."""
-
-    name: ClassVar[str] = "synful"
+class NetworkStage(VolumeStage):
+    """A stage whose blocks are tiles of the network."""
 
     def spec(self) -> GridSpec:
         return self.job.tiling.spec()
-
-    def relevant_options(self) -> Mapping[str, object]:
-        return self.job.network_options() | self.options.extract.model_dump(mode="json")
 
     def open(self) -> None:
         self.raw = self.job.open_raw()
@@ -127,11 +122,20 @@ class Fused(ExtractingStage):
     def open_pilot(self) -> None:
         self.raw = self.job.open_raw(sampled=True)
 
-    def setup(self, device: str) -> State:
-        return self.job.predictor(device), self.job.extraction()
-
     def read(self, block: Block) -> tuple[Block, Array | None]:
         return block, read_tile(self.raw, block, skip_constant=self.options.volume.skip_constant)
+
+
+class Fused(NetworkStage, ExtractingStage):
+    """Network and extraction in one pass; predictions are never stored. The main stage."""
+
+    name: ClassVar[str] = "synful"
+
+    def relevant_options(self) -> Mapping[str, object]:
+        return self.job.network_options() | self.options.extract.model_dump(mode="json")
+
+    def setup(self, device: str) -> State:
+        return self.job.predictor(device), self.job.extraction()
 
     def compute(self, inputs: tuple[Block, Array | None], state: State) -> list["pa.Table"]:
         block, raw = inputs
@@ -147,13 +151,10 @@ class Fused(ExtractingStage):
         return self.extracted(Predictions(mask[inside], vectors[(slice(None), *inside)], seen.begin), block.core, extraction)
 
 
-class Predict(VolumeStage):
+class Predict(NetworkStage):
     """Predictions kept as arrays: the mask, truncated to its type, and the vectors (spec 1.5); and a row of counts. The main stage."""
 
     name: ClassVar[str] = "synful"
-
-    def spec(self) -> GridSpec:
-        return self.job.tiling.spec()
 
     def relevant_options(self) -> Mapping[str, object]:
         return self.job.network_options() | self.options.store.model_dump(mode="json")
@@ -191,17 +192,11 @@ class Predict(VolumeStage):
             )
 
     def open(self) -> None:
-        self.raw = self.job.open_raw()
+        super().open()
         self.arrays = [OutputArray.open(self.job.output, n) for n in (self.options.store.mask, self.options.store.vectors)]
-
-    def open_pilot(self) -> None:
-        self.raw = self.job.open_raw(sampled=True)
 
     def setup(self, device: str) -> "Predictor":
         return self.job.predictor(device)
-
-    def read(self, block: Block) -> tuple[Block, Array | None]:
-        return block, read_tile(self.raw, block, skip_constant=self.options.volume.skip_constant)
 
     def compute(self, inputs: tuple[Block, Array | None], state: "Predictor") -> tuple[Array, Array, "pa.Table"]:
         import pyarrow as pa
