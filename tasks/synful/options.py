@@ -147,8 +147,8 @@ class ExportOptions(TaskOptions):
 class SynfulOptions(TaskOptions):
     """All of `[options]`.
 
-    mode : "fused" extracts within the pass that predicts and keeps no predictions; "stored" keeps them as arrays first;
-        "predict" keeps them and stops there, for `synful-extract` or `synful-search`.
+    mode : "fused" extracts within the pass that predicts and keeps no predictions; "stored" keeps them as arrays first; "predict" keeps
+    them and stops there, for `synful-extract` or `synful-search`.
     grid : "aligned" has no seams; "compat" has the original's tiles.
     cell_um : side of the cells in which partners are kept.  exports : files beside the output, by name.
     """
