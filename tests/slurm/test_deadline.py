@@ -48,7 +48,7 @@ def end_in(site: Site, job: int, seconds: float) -> None:
 
 @pytest.mark.slow
 def test_a_walltime_shorter_than_a_lease_costs_nothing(site: Site, started: Callable[..., Light]):
-    run = started("max_jobs=1", blocks=120, pause_s=0.25)
+    run = started("max_jobs=1", "walltime=00:02:00", blocks=120, pause_s=0.25)  # too short for a warning by SLURM
     assert run.runs(1), run.said
     (job,) = run.jobs("RUNNING")
     end_in(site, job, 25)
