@@ -50,10 +50,11 @@ class StoredPredictions:
                 f"{path}: {store.mask} has the shape {mask.shape}, {store.vectors} {vectors.shape}; wanted are (z, y, x) and (3, z, y, x) "
                 "of one volume"
             )
-        _require_one_place(mask, vectors, store)
         size, begin = placement_nm(mask, "the predictions' mask", voxel_size=voxel_size, fix="set [input] voxel_size = [z, y, x] in nm")
         domain = Domain("volume", ("z", "y", "x"), mask.shape, size, tuple(offset or begin), ("nm",) * 3)
-        return cls(path, store.mask, store.vectors, scale_of(mask, 255), scale_of(vectors, 0.25), domain)
+        found = cls(path, store.mask, store.vectors, scale_of(mask, 255), scale_of(vectors, 0.25), domain)
+        _require_one_place(mask, vectors, store, told=(voxel_size is not None, offset is not None))
+        return found
 
     @classmethod
     def kept(cls, path: str, store: StoreOptions, domain: Domain) -> "StoredPredictions":
@@ -81,8 +82,10 @@ class StoredPredictions:
         return z, y, x
 
 
-def _require_one_place(mask: Source, vectors: Source, names: StoreOptions) -> None:
+def _require_one_place(mask: Source, vectors: Source, names: StoreOptions, *, told: tuple[bool, bool]) -> None:
     """Refuse vectors that lie elsewhere than the mask, or have other voxels; what a file does not say cannot differ.
+
+    told : whether the configuration gives the voxel size, and the offset, so that what the files say of it does not matter.
 
     Raises
     ------
@@ -91,11 +94,12 @@ def _require_one_place(mask: Source, vectors: Source, names: StoreOptions) -> No
     (size, offset), (other_size, other_offset) = told_nm(mask), told_nm(vectors)
     if size is None or other_size is None:
         return
-    for what, one, other in (("voxels of", size, other_size), ("the offset", offset, other_offset)):
-        if not np.allclose(one, other, rtol=1e-6, atol=1e-6):
+    pairs = (("voxels of", size, other_size), ("the offset", offset, other_offset))
+    for (what, one, other), given in zip(pairs, told, strict=True):
+        if not given and not np.allclose(one, other, rtol=1e-6, atol=1e-6):
             raise InputError(
                 f"{mask.path}: {names.mask} has {what} {list(one)} nm, {names.vectors} {list(other)} nm; both are wanted of one volume: "
-                "correct the attributes of the wrong one"
+                "correct the attributes of the wrong one, or set [input] voxel_size and offset, z y x in nm"
             )
 
 

@@ -42,3 +42,10 @@ def test_vectors_of_the_same_place_or_of_none_are_taken(tmp_path, size, offset, 
     write(tmp_path / "two.zarr", "mask", (), SIZE, OFFSET, "nm")
     write(tmp_path / "two.zarr", "vectors", (3,), size, offset, unit)
     assert StoredPredictions.find(str(tmp_path / "two.zarr"), STORE).domain.offset == OFFSET
+
+
+def test_what_the_configuration_says_wins(tmp_path):
+    write(tmp_path / "two.zarr", "mask", (), SIZE, OFFSET, "nm")
+    write(tmp_path / "two.zarr", "vectors", (3,), (8.0, 8.0, 8.0), (0.0, 0.0, 0.0), "nm")
+    found = StoredPredictions.find(str(tmp_path / "two.zarr"), STORE, (40.0, 8.0, 8.0), (80.0, 0.0, 0.0))
+    assert (found.domain.voxel_size, found.domain.offset) == ((40.0, 8.0, 8.0), (80.0, 0.0, 0.0))
