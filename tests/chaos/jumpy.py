@@ -42,4 +42,4 @@ if __name__ == "__main__":
 
     settings = local.dask_settings
     local.dask_settings = lambda *a, **k: {**settings(*a, **k), "distributed.scheduler.worker-ttl": WORKER_TTL}
-    sys.exit(run_in(FOLDER / "run", light(FOLDER, pause_s=0.03), workers=2).exit_code)
+    sys.exit(run_in(FOLDER / "run", light(FOLDER, pause_s=0.02), workers=2).exit_code)
