@@ -3,6 +3,7 @@
 from typing import Any
 
 from blockwise.cluster import security
+from blockwise.cluster.clock import steady
 from blockwise.cluster.settings import NETWORK_S, dask_settings
 from blockwise.config import ClusterConfig
 from blockwise.errors import BlockwiseError, ConfigError
@@ -25,6 +26,7 @@ class AddressWorkers:
         import dask
         from distributed import Client
 
+        steady()
         self._settings = dask.config.set(dask_settings(1, network_s=NETWORK_S))
         try:
             self.client = Client(self.address, security=self._security, set_as_default=False, timeout=20)

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from blockwise.cluster import security
+from blockwise.cluster.clock import steady
 from blockwise.cluster.devices import Placement, place
 from blockwise.cluster.settings import LEASE_SLOTS, dask_settings
 from blockwise.config import ClusterConfig
@@ -56,6 +57,7 @@ class LocalWorkers:
 
         self._others = frozenset(p.pid for p in active_children())
 
+        steady()
         self._stack.enter_context(dask.config.set(dask_settings(self.threads)))
         with signals_blocked():
             self._start()

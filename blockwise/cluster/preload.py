@@ -16,6 +16,7 @@ from typing import Any
 
 from tornado.ioloop import PeriodicCallback
 
+from blockwise.cluster.clock import steady
 from blockwise.leaving import departure
 
 PR_SET_PDEATHSIG = 1
@@ -36,6 +37,7 @@ def settle(worker: Any, *, ignored: tuple[signal.Signals, ...], leaving: tuple[s
         signal.signal(number, signal.SIG_IGN)
     for number in leaving:
         signal.signal(number, lambda n, frame: worker.loop.add_callback_from_signal(leave, worker, signal.Signals(n).name))
+    steady()
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
     worker.periodic_callbacks["blockwise-trim"] = trimming = PeriodicCallback(trim_memory, TRIM_MS)

@@ -31,6 +31,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.utils import get_ip
 
 from blockwise.cluster import jobs, security
+from blockwise.cluster.clock import steady
 from blockwise.cluster.context import RunContext
 from blockwise.cluster.keeper import Keeper, Submission
 from blockwise.cluster.leftovers import CERTIFICATES, job_name, jobs_folder, sweep
@@ -134,6 +135,7 @@ class SlurmWorkers:
         if self.context.alone:
             sweep(self.context.run, self.context.folder, waiting_only=True)
         with ExitStack() as stack:
+            steady()
             stack.enter_context(dask.config.set(dask_settings(1, network_s=NETWORK_S)))
             certificates = stack.enter_context(self._certificates())
             self._start(certificates)
