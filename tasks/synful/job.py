@@ -91,7 +91,7 @@ class Job:
             raw=raw,
             networks=networks,
             tiling=tiling,
-            warnings=tuple(warnings),
+            warnings=(*(said for n in networks for said in n.warnings), *warnings),
             auto=config.blocks.shape == "auto",
         )
 

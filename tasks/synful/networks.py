@@ -9,6 +9,7 @@ from tasks.synful.sizes import NetworkShape, Triple
 
 USUAL_INPUT = (42, 430, 430)
 """Of the published networks."""
+LOSSES = {"mask": "m_loss_scale", "vectors": "d_loss_scale"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class NetworkFile:
     path : as `load_network` takes it.  digest : of what it computes.  heads : those that are used.
     voxel_size : nm, of the training, where it is known.  usual_output : voxels of the tile that the original predicts at once.
     raw_percentiles : percents and the grey values, 0 to 1, of what it was trained on, where they are known.
+    untrained : those of `heads` whose loss its parameters switched off.
     """
 
     path: str
@@ -29,6 +31,13 @@ class NetworkFile:
     voxel_size: tuple[float, float, float] | None
     usual_output: Triple
     raw_percentiles: tuple[tuple[float, float], ...] = ()
+    untrained: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know before it is used."""
+        cures = {"mask": "name the one that was as [model] path", "vectors": "name the one that was as [options.network] vectors"}
+        return tuple(f"{self.path} was not trained for the {h} ({LOSSES[h]} = 0 in its parameters): {cures[h]}" for h in self.untrained)
 
 
 def read_networks(mask: str | None, options: NetworkOptions) -> tuple[NetworkFile, ...]:
@@ -70,6 +79,7 @@ def _read(path: str, options: NetworkOptions, heads: tuple[str, ...]) -> Network
         (float(size[0]), float(size[1]), float(size[2])) if size else None,
         network.shape.output_shape(tuple(inputs)[-3:]),
         tuple((float(p), float(v)) for p, v in dict(training.get("raw_percentiles") or {}).items()),
+        tuple(h for h in heads if training.get(LOSSES[h]) == 0),
     )
 
 
