@@ -91,14 +91,14 @@ def test_a_run_is_watched_from_its_first_block_to_its_end(browser, tmp_path):
         browser.open(run.page)
         browser.until(lambda: figure(browser, "blocks") == f"{FIRST_GATE - 1} of {BLOCKS}", "119 blocks are done")
         assert browser.text("#state") == "running"
-        assert colours(browser)["done"] == FIRST_GATE - 1
+        browser.until(lambda: colours(browser)["done"] == FIRST_GATE - 1, "the map is drawn at the page's width")
         assert colours(browser)["failed"] == 1
         assert colours(browser)["pending"] >= BLOCKS - SECOND_GATE
         browser.until(lambda: [s[1] for s in steps(browser)] == [1, 1], "both workers compute")
         assert [cell.text for cell in browser.find("#workers td:nth-child(4)")] == ["none", "none"]  # no GPU
         run.open_gate("first")
         browser.until(lambda: figure(browser, "blocks") == f"{SECOND_GATE - 1} of {BLOCKS}", "the map fills")
-        assert colours(browser)["done"] == SECOND_GATE - 1
+        browser.until(lambda: colours(browser)["done"] == SECOND_GATE - 1, "the map is drawn again")
         assert figure(browser, "time left") not in ("", "–")
         assert browser.text("#failure-title") == "1 failed block"
         summary = browser.find("#failures summary")[0]
