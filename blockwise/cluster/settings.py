@@ -25,6 +25,8 @@ def dask_settings(threads: int, *, network_s: int = 0) -> dict[str, Any]:
 
     `allowed-failures` 0: the driver, which knows what had started, decides who is to blame for a dead worker.
     `worker-ttl`: a stopped worker is noticed after twice that. Stealing and spilling have nothing to do here.
+    `memory.pause` False: a paused worker whose libraries alone fill four fifths of its memory would wait for ever, without a word; one that
+    outgrows it is ended by its nanny, and the block is told of.
     `lost-worker-timeout`: Dask ends a worker for good that happens to be down 15 s after one of its deaths, even while it restarts.
     `daemon` False: a DataLoader inside a task may start children.
 
@@ -45,6 +47,7 @@ def dask_settings(threads: int, *, network_s: int = 0) -> dict[str, Any]:
         "distributed.worker.daemon": False,
         "distributed.worker.memory.target": False,
         "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
         "distributed.worker.multiprocessing-method": "spawn",
         "distributed.nanny.pre-spawn-environ": {**thread_environment(threads), **KEEP_MEMORY, **QUIET},
         "distributed.admin.large-graph-warning-threshold": "1GB",

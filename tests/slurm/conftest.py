@@ -1,5 +1,6 @@
 """One SLURM for all tests of this folder; each test finds and leaves its queue empty."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def one_site() -> Iterator[Site]:
 @pytest.fixture
 def site(one_site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     """A SLURM of two idle nodes, in this process's environment too."""
+    for name in [n for n in os.environ if n.startswith("DASK_")]:  # left by clusters of other tests
+        monkeypatch.delenv(name)
     for name in ("SLURM_CONF", "PYTHONPATH"):
         monkeypatch.setenv(name, one_site.environment[name])
     yield one_site

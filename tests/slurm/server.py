@@ -148,7 +148,7 @@ def path_of(program: str) -> str | None:
 
 def environment(folder: Path) -> dict[str, str]:
     """This process's environment with our cluster in it; jobs find the modules of the tests."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SQUEUE_"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SQUEUE_", "DASK_"))}
     return {**kept, "SLURM_CONF": str(folder / "slurm.conf"), "PYTHONPATH": str(ROOT)}
 
 

@@ -22,7 +22,7 @@ def cascade(folder: Path, **cluster: object) -> Path:
     write_model(folder / "model")
     np.save(folder / "rec.npy", traces())
     about = {"input": {"path": str(folder / "rec.npy"), "frame_rate": 30.0}, "model": {"path": str(folder / "model")}}
-    return configuration(folder, {**about, "cluster": {**CLUSTER, **cluster}})
+    return configuration(folder, {**about, "cluster": {**CLUSTER, "memory": "2GB", **cluster}})
 
 
 def plan(folder: Path, *words: str, **cluster: object) -> Called:
