@@ -13,9 +13,10 @@ At = tuple[str, int]
 
 
 def listening(process: psutil.Process | None = None) -> list[At]:
-    """Addresses that a process (this one) and its children listen on, TCP and UDP."""
+    """Addresses that a process (this one) and its children listen on, TCP and UDP; but for a SLURM that other tests have started."""
     process = process or psutil.Process()
-    return [at for one in (process, *process.children(recursive=True)) for at in listening_alone(one)]
+    ours = [one for one in process.children(recursive=True) if not one.name().startswith(("slurm", "munge"))]
+    return [at for one in (process, *ours) for at in listening_alone(one)]
 
 
 def listening_alone(process: psutil.Process) -> list[At]:
